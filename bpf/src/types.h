@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every struct that user space and the kernel share. Written once, here: the
+ * Go types are generated from the BTF of these definitions.
+ *
+ * Rules: addresses are always 16 bytes, IPv4 mapped into IPv6 (::ffff:a.b.c.d);
+ * fields ending in _be are big-endian, everything else is host order; padding
+ * is explicit and always zero, because it is part of a map key's bytes. */
+#ifndef HD_TYPES_H
+#define HD_TYPES_H
+
+struct addr {
+	__u8 b[16];
+};
+
+enum verdict {
+	VERDICT_PASS = 0,      /* leave the connection as it is */
+	VERDICT_TRANSLATE = 1, /* send it to the chosen endpoint */
+	VERDICT_REFUSE = 2,    /* fail the call with ECONNREFUSED */
+};
+
+/* Why a connection or a packet was passed, translated, refused or dropped.
+ * The numbers are the index of hd_reasons and part of the upgrade contract:
+ * append only. */
+enum reason {
+	REASON_NONE = 0,
+	REASON_NOT_ENROLLED = 1,     /* pass: the namespace is not in hd_pods */
+	REASON_OWN_SOCKET = 2,       /* pass: a socket of Heddle itself */
+	REASON_NOT_SERVICE = 3,      /* pass: the destination is no mesh service */
+	REASON_PROTOCOL = 4,         /* pass: neither TCP nor UDP */
+	REASON_BALANCED = 5,         /* translate: chosen by weight */
+	REASON_AFFINITY = 6,         /* translate: same endpoint as before */
+	REASON_NO_ENDPOINT = 7,      /* refuse: the chosen cluster is empty */
+	REASON_BACKEND_MISSING = 8,  /* refuse: the share of a backend that does not exist */
+	REASON_NO_LOCAL_ENDPOINT = 9,/* refuse: internalTrafficPolicy Local, none here */
+	REASON_WEIGHTS_ZERO = 10,    /* refuse: every weight of the route is 0 */
+	REASON_TABLE_RACE = 11,      /* refuse: tables changed under every retry */
+	REASON_NOT_PROGRAMMED = 12,  /* drop: the pod's interface is not programmed yet */
+	REASON_SPOOFED_SOURCE = 13,  /* drop: source address is not the pod's */
+	REASON_ETHERTYPE = 14,       /* drop: neither IPv4, IPv6 nor ARP */
+	REASON_TRUNCATED = 15,       /* drop: header shorter than it says */
+	REASON_SERVICE_UNHOOKED = 16,/* pass, counted: a packet to a service address that
+					did not come through connect (raw socket, or a
+					connection older than the enrolment) */
+	REASON_MAX = 17,
+};
+
+/* hd_pods: network namespace cookie -> the enrolled pod living in it. */
+struct pod_val {
+	__u64 scope;   /* id of the pod's Kubernetes namespace, see service_key */
+	__u32 ifindex; /* host side of its interface; 0 when there is none */
+	__u32 flags;   /* none yet */
+};
+
+/* hd_services: what a client dials. */
+struct service_key {
+	struct addr addr;
+	__u64 scope;   /* 0: for everybody; else the client namespace's id */
+	__be16 port_be;
+	__u8 proto;    /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad[5];
+};
+
+enum service_flag {
+	SERVICE_SCOPED = 1, /* variants for some client namespaces exist */
+};
+
+struct service_val {
+	__u64 service;    /* id: of "namespace/name:port/proto[@scope]" */
+	__u64 split;      /* hd_splits key; 0: cluster is the only choice */
+	__u64 cluster;    /* hd_clusters key, used when split is 0; 0: missing backend */
+	__u32 flags;      /* enum service_flag */
+	__u32 affinity_s; /* ClientIP affinity timeout in seconds; 0: none */
+};
+
+/* hd_splits: Vose alias table over clusters. Column i is drawn with
+ * probability 1/columns; then a number below total is drawn, and the column's
+ * own cluster is taken when it is below cut, the alias column's otherwise. All
+ * arithmetic is in integers, so every share is the exact ratio of its weight. */
+#define MAX_COLUMNS 16 /* backendRefs of one rule, Gateway API limit */
+
+struct column {
+	__u64 cluster; /* hd_clusters key; 0: missing backend */
+	__u32 cut;
+	__u32 alias;   /* index of another column */
+};
+
+struct split_val {
+	__u32 columns; /* 0: every weight is 0 */
+	__u32 total;
+	struct column column[MAX_COLUMNS];
+};
+
+enum cluster_flag {
+	CLUSTER_LOCAL_ONLY = 1, /* empty means NO_LOCAL_ENDPOINT */
+};
+
+/* hd_clusters: the set of endpoints this node may use, after locality. */
+struct cluster_val {
+	__u32 count; /* endpoints 0..count-1 exist in hd_endpoints */
+	__u32 flags; /* enum cluster_flag */
+};
+
+struct endpoint_key {
+	__u64 cluster;
+	__u32 index;
+	__u32 pad;
+};
+
+struct endpoint_val {
+	struct addr addr;
+	__be16 port_be;
+	__u8 pad[6];
+	__u64 cluster; /* repeats the key: a recycled element is recognised by it */
+};
+
+/* hd_members: an endpoint that connections of this service may still use.
+ * Kept for services with affinity and for UDP services. */
+struct member_key {
+	__u64 service;
+	struct addr addr;
+	__be16 port_be;
+	__u8 pad[6];
+};
+
+struct member_val {
+	__u64 cluster;
+};
+
+/* hd_affinity: where a client of a service with affinity went last. */
+struct affinity_key {
+	__u64 service;
+	__u64 netns; /* cookie of the client's network namespace */
+};
+
+struct affinity_val {
+	struct addr addr;
+	__be16 port_be;
+	__u8 pad[6];
+	__u64 last_ns; /* CLOCK_MONOTONIC of the last connection */
+};
+
+/* hd_conns: per socket, what connect() was asked for and what it became. */
+struct conn_val {
+	struct addr service_addr;
+	struct addr endpoint_addr;
+	__be16 service_port_be;
+	__be16 endpoint_port_be;
+	__u32 flags; /* enum conn_flag */
+	__u64 service;
+	__u64 cluster;
+};
+
+enum conn_flag {
+	CONN_COUNTED = 1,     /* counted in hd_stats.opened: sock_release counts closed */
+	CONN_ESTABLISHED = 2,
+	CONN_ACCEPTED = 4,    /* an accepted socket: only the original destination is known */
+};
+
+/* hd_peers: per unconnected UDP socket, its last translated destinations. */
+#define MAX_PEERS 8
+
+struct peer {
+	struct addr service_addr;
+	struct addr endpoint_addr;
+	__be16 service_port_be;
+	__be16 endpoint_port_be;
+	__u32 pad;
+	__u64 last_ns; /* 0: free */
+};
+
+struct peers_val {
+	struct peer peer[MAX_PEERS];
+};
+
+/* hd_flows: original destination of a connection that stays inside one
+ * network namespace, from TCP_CONNECT until the other end is accepted. */
+struct flow_key {
+	__u64 netns;
+	struct addr src;
+	struct addr dst;
+	__be16 src_port_be;
+	__be16 dst_port_be;
+	__u32 pad;
+};
+
+struct flow_val {
+	struct addr service_addr;
+	__be16 service_port_be;
+	__u8 pad[6];
+};
+
+/* hd_stats: connections by service, cluster and endpoint. */
+struct stat_key {
+	__u64 service;
+	__u64 cluster;
+	struct addr addr;
+	__be16 port_be;
+	__u8 pad[6];
+};
+
+struct stat_val {
+	__u64 opened;      /* connect() or first datagram sent here */
+	__u64 established; /* TCP handshakes completed */
+	__u64 closed;      /* sockets released; opened - closed are open now */
+};
+
+/* hd_refusals: refused connections by service. */
+struct refusal_key {
+	__u64 service;
+	__u32 reason;
+	__u32 pad;
+};
+
+/* hd_ifaces: host side of a pod's interface. A TC program that finds no entry
+ * drops: that is the state between attaching and programming. */
+#define MAX_POD_ADDRS 4
+
+struct iface_val {
+	__u64 netns;
+	__u32 addr_count;
+	__u32 pad;
+	struct addr addr[MAX_POD_ADDRS];
+};
+
+struct iface_stat {
+	__u64 rx_packets; /* from the pod */
+	__u64 rx_bytes;
+	__u64 tx_packets; /* to the pod */
+	__u64 tx_bytes;
+	__u64 dropped;
+};
+
+/* Input and output of the decision, shared by the hooks, by `heddlectl why`
+ * and by the tests. */
+struct connect_in {
+	__u64 netns;
+	__u64 cgroup;  /* of the calling task */
+	__u64 rnd;     /* 64 random bits */
+	__u64 now_ns;
+	struct addr addr;
+	__be16 port_be;
+	__u8 proto;
+	__u8 pad[5];
+};
+
+struct connect_out {
+	__u32 verdict;
+	__u32 reason;
+	__u32 column;   /* index of the drawn column, ~0 when there was no split */
+	__u32 index;    /* index of the endpoint in its cluster, ~0 by affinity */
+	__u64 scope;    /* scope of the service entry that matched */
+	__u64 service;
+	__u64 cluster;
+	__u32 affinity_s;
+	__be16 port_be; /* of the endpoint */
+	__u8 pad[2];
+	struct addr addr;
+};
+
+#endif
