@@ -1,0 +1,33 @@
+# Every target does its own set-up (.ci/setup), on a bare Debian or Ubuntu with
+# Go and root, and says what is missing otherwise.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build generate check nightly
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## the mesh on two simulated nodes: a canary under traffic (root; KEEP=1 leaves it running)
+	@.ci/setup demo
+	@$(MAKE) --no-print-directory build
+	@.build/bin/heddlectl demo $(if $(KEEP),--keep)
+
+test: ## all tests; without root the pure ones, with a list of what was left out
+	@.ci/setup test
+	@.ci/test
+
+build: ## the binaries, into .build/bin
+	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...
+
+generate: ## BPF objects and protobuf code, with the pinned compilers
+	@.ci/setup generate
+	@go build -o .build/bin/ google.golang.org/protobuf/cmd/protoc-gen-go
+	go generate ./bpf ./api/...
+
+check: ## formatting, vet, staticcheck, generated files, rules about the code
+	@.ci/setup check
+	@.ci/check
+
+nightly: ## every fuzzer for a while, and a million differential cases
+	@.ci/setup test
+	@.ci/nightly
