@@ -1,0 +1,94 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"heddle.io/heddle/api/xds"
+	"heddle.io/heddle/dataplane/state"
+)
+
+// decodeCluster checks and converts a Cluster.
+func decodeCluster(_, name string, value []byte) (state.Cluster, error) {
+	var m xds.Cluster
+	if err := unmarshal(value, &m); err != nil {
+		return state.Cluster{}, err
+	}
+	if err := errors.Join(checkClusterName(m.Name), checkResourceName(name, m.Name)); err != nil {
+		return state.Cluster{}, err
+	}
+	locality, err := decodeLocality(m.Locality)
+	if err != nil {
+		return state.Cluster{}, err
+	}
+	if len(m.Endpoints) > maxEndpoints {
+		return state.Cluster{}, fmt.Errorf("%d endpoints, the limit is %d", len(m.Endpoints), maxEndpoints)
+	}
+	endpoints := make([]state.Endpoint, 0, len(m.Endpoints))
+	for i, e := range m.Endpoints {
+		endpoint, err := decodeEndpoint(e)
+		if err != nil {
+			return state.Cluster{}, fmt.Errorf("endpoints[%d]: %w", i, err)
+		}
+		endpoints = append(endpoints, endpoint)
+	}
+	return state.Cluster{Name: m.Name, Locality: locality, Endpoints: endpoints}, nil
+}
+
+// checkClusterName wants "namespace/service/port/protocol".
+func checkClusterName(name string) error {
+	parts := strings.Split(name, "/")
+	if len(parts) != 4 {
+		return fmt.Errorf("name %.80q is not of the form namespace/service/port/protocol", name)
+	}
+	port, err := strconv.ParseUint(parts[2], 10, 16)
+	if err != nil || port == 0 || strconv.FormatUint(port, 10) != parts[2] {
+		return fmt.Errorf("name %.80q: %.20q is not a port", name, parts[2])
+	}
+	if parts[3] != "tcp" && parts[3] != "udp" {
+		return fmt.Errorf("name %.80q: the protocol must be tcp or udp", name)
+	}
+	return errors.Join(checkName("namespace", parts[0], maxLabel), checkName("service", parts[1], maxName))
+}
+
+func decodeLocality(l xds.Locality) (state.Locality, error) {
+	switch l {
+	case xds.Locality_LOCALITY_ANY:
+		return state.Anywhere, nil
+	case xds.Locality_PREFER_SAME_ZONE:
+		return state.PreferSameZone, nil
+	case xds.Locality_PREFER_SAME_NODE:
+		return state.PreferSameNode, nil
+	case xds.Locality_ONLY_SAME_NODE:
+		return state.OnlySameNode, nil
+	}
+	return 0, fmt.Errorf("locality %d is unknown to this version", l)
+}
+
+func decodeEndpoint(e *xds.Endpoint) (state.Endpoint, error) {
+	address, err := decodeAddress("address", e.GetAddress())
+	if err != nil {
+		return state.Endpoint{}, err
+	}
+	if err := errors.Join(
+		checkPort("port", e.GetPort()),
+		checkOptionalName("node", e.GetNode(), maxName),
+		checkOptionalName("zone", e.GetZone(), maxLabel),
+		checkText("workload", e.GetWorkload()),
+	); err != nil {
+		return state.Endpoint{}, err
+	}
+	if e.Health != xds.Health_READY && e.Health != xds.Health_DRAINING {
+		return state.Endpoint{}, fmt.Errorf("health %d is unknown to this version", e.Health)
+	}
+	return state.Endpoint{
+		Address:  netip.AddrPortFrom(address, uint16(e.Port)),
+		Node:     e.Node,
+		Zone:     e.Zone,
+		Draining: e.Health == xds.Health_DRAINING,
+		Workload: e.Workload,
+	}, nil
+}

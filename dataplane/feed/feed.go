@@ -1,0 +1,319 @@
+package feed
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+
+	"heddle.io/heddle/api/admin"
+	"heddle.io/heddle/api/xds"
+	"heddle.io/heddle/dataplane/state"
+)
+
+// Options says what to follow. Node and Server are required.
+type Options struct {
+	Server string      // unix:///path or host:port
+	Node   string      // this node's name; the server scopes resources by it
+	Cache  string      // file for the last good state; empty: none
+	TLS    *tls.Config // nil: plaintext, for unix sockets and loopback only
+	Log    *slog.Logger
+}
+
+// Update is a new state to put in force.
+type Update struct {
+	Snapshot *state.Snapshot
+	Arrived  time.Time // when its newest change came
+	// FromCache: part of it was read from disk and not yet confirmed by the
+	// server, so it may be older than what the kernel already has.
+	FromCache bool
+}
+
+// Feed follows one server. Create it with New, start it once with Run; the
+// other methods may be called from any goroutine at any time.
+type Feed struct {
+	o       Options
+	updates chan Update
+	wake    chan struct{} // for settle: look at the deadlines again
+
+	mu struct {
+		sync.Mutex
+		store     *store
+		holds     holds
+		published *state.Snapshot // nil before the first
+		holdUntil time.Time       // zero: nothing held
+
+		confirmed  map[string]bool // types answered by the server since start
+		fromCache  bool            // the store came from disk
+		unsaved    bool            // the store differs from the file
+		cacheError error           // of the last read or write of the file
+
+		status admin.Feed // the counters and times; the rest is filled in by Status
+	}
+}
+
+// New returns a feed that has published nothing.
+func New(o Options) (*Feed, error) {
+	if err := checkName("node name", o.Node, maxName); err != nil {
+		return nil, err
+	}
+	if _, err := target(o); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	f := &Feed{o: o, updates: make(chan Update, 1), wake: make(chan struct{}, 1)}
+	f.mu.store = newStore(o.Node)
+	f.mu.confirmed = make(map[string]bool)
+	f.mu.status.Server = o.Server
+	f.mu.status.Since = time.Now()
+	return f, nil
+}
+
+// Updates delivers states to put in force. Only the newest is kept: who reads
+// late misses intermediate ones. Nothing is delivered before every type is
+// known from the server or from disk.
+func (f *Feed) Updates() <-chan Update { return f.updates }
+
+// Run follows the server until ctx ends, reconnecting for ever. It returns
+// after the cache was written a last time.
+func (f *Feed) Run(ctx context.Context) error {
+	conn, err := dial(f.o)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	f.loadCache()
+	var settling sync.WaitGroup
+	settling.Go(func() { f.settle(ctx) })
+	f.follow(ctx, conn)
+	settling.Wait()
+	return nil
+}
+
+// accept takes one response in force and returns the answer to it.
+func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.DeltaDiscoveryRequest {
+	now := time.Now()
+	answer := &discovery.DeltaDiscoveryRequest{TypeUrl: response.TypeUrl, ResponseNonce: response.Nonce}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	table := f.mu.store.of(response.TypeUrl)
+	if table == nil {
+		err := fmt.Errorf("type %q was not asked for", printable(response.TypeUrl))
+		f.refuseLocked(now, answer, []refusal{{response.TypeUrl, "", err}})
+		return answer
+	}
+	var bad []refusal
+	for _, r := range response.Resources {
+		if err := table.put(r); err != nil {
+			bad = append(bad, refusal{response.TypeUrl, printable(r.GetName()), err})
+		}
+	}
+	for _, name := range response.RemovedResources {
+		table.remove(name)
+	}
+	if len(bad) > 0 {
+		f.refuseLocked(now, answer, bad)
+	} else {
+		f.mu.status.Acks++
+	}
+	changed := len(response.Resources) > 0 || len(response.RemovedResources) > 0
+	first := !f.mu.confirmed[response.TypeUrl]
+	f.mu.confirmed[response.TypeUrl] = true
+	if changed || first {
+		f.mu.unsaved = f.mu.unsaved || f.o.Cache != "" && f.readyLocked()
+		f.publishLocked(now)
+	}
+	return answer
+}
+
+// maxNackText bounds the error sent to the server.
+const maxNackText = 4096
+
+// refuseLocked turns answer into a NACK that names every bad resource.
+func (f *Feed) refuseLocked(now time.Time, answer *discovery.DeltaDiscoveryRequest, bad []refusal) {
+	var text []byte
+	for i, b := range bad {
+		line := fmt.Sprintf("%s: %v; ", b.name, b.err)
+		if len(text)+len(line) > maxNackText {
+			text = fmt.Appendf(text, "and %d more; ", len(bad)-i)
+			break
+		}
+		text = append(text, line...)
+	}
+	answer.ErrorDetail = &rpcstatus.Status{
+		Code:    int32(codes.InvalidArgument),
+		Message: fmt.Sprintf("%d resources refused, their last good version stays: %s", len(bad), text[:len(text)-2]),
+	}
+	f.mu.status.Nacks++
+	last := bad[len(bad)-1]
+	f.mu.status.LastNack = &admin.Nack{
+		Time:     now,
+		Type:     typeName(printable(last.typeURL)),
+		Resource: last.name,
+		Error:    last.err.Error(),
+	}
+	f.o.Log.Warn("resources from the control plane refused; their last good version stays",
+		"type", printable(answer.TypeUrl), "refused", len(bad), "last", last.name, "error", last.err)
+}
+
+// readyLocked reports whether every type is known.
+func (f *Feed) readyLocked() bool {
+	return f.mu.fromCache || f.confirmedLocked()
+}
+
+// confirmedLocked reports whether the server answered for every type.
+func (f *Feed) confirmedLocked() bool {
+	return len(f.mu.confirmed) == len(xds.Types)
+}
+
+// publishLocked delivers the store's contents, if it is complete.
+func (f *Feed) publishLocked(now time.Time) {
+	if !f.readyLocked() {
+		return
+	}
+	next := f.snapshotLocked(now)
+	f.mu.published = next
+	select { // latest wins
+	case <-f.updates:
+	default:
+	}
+	f.updates <- Update{Snapshot: next, Arrived: now, FromCache: f.mu.fromCache && !f.confirmedLocked()}
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// snapshotLocked copies the store. Maps that did not change are shared with the
+// last snapshot: nobody changes them once published.
+func (f *Feed) snapshotLocked(now time.Time) *state.Snapshot {
+	s, prev := f.mu.store, f.mu.published
+	next := &state.Snapshot{Node: state.Node{Name: f.o.Node}}
+	if n, ok := s.nodes.entries[f.o.Node]; ok {
+		next.Node = n.value
+	}
+	if prev != nil && !s.workloads.takeChanged() {
+		next.Workloads = prev.Workloads
+	} else {
+		next.Workloads = s.workloads.values()
+	}
+	services, clusters := s.services.takeChanged(), s.clusters.takeChanged()
+	if prev != nil && !services && !clusters && f.mu.holdUntil.IsZero() {
+		next.Services, next.Clusters = prev.Services, prev.Clusters
+		return next
+	}
+	next.Services, next.Clusters = s.services.values(), s.clusters.values()
+	f.mu.holdUntil = f.mu.holds.settle(now, prev, next.Services, next.Clusters)
+	return next
+}
+
+// settle does what is due after a while: it ends holds and writes the cache.
+func (f *Feed) settle(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var nextSave time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			if f.unsaved() {
+				f.saveCache()
+			}
+			return
+		case <-f.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		f.endHolds(now)
+		if f.unsaved() && !now.Before(nextSave) {
+			// A big cache on a slow disk takes at most a tenth of the time.
+			took := f.saveCache()
+			nextSave = time.Now().Add(max(cacheEvery, 10*took))
+		}
+		if at := f.deadline(nextSave); !at.IsZero() {
+			timer.Reset(time.Until(at))
+		}
+	}
+}
+
+func (f *Feed) unsaved() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.unsaved
+}
+
+// endHolds publishes again when a hold has run out.
+func (f *Feed) endHolds(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.mu.holdUntil.IsZero() && !now.Before(f.mu.holdUntil) {
+		f.publishLocked(now)
+	}
+}
+
+// deadline returns when settle must run again; zero: on the next wake.
+func (f *Feed) deadline(nextSave time.Time) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := f.mu.holdUntil
+	if f.mu.unsaved && (at.IsZero() || nextSave.Before(at)) {
+		at = nextSave
+	}
+	return at
+}
+
+// Status returns the state of the stream.
+func (f *Feed) Status() admin.Feed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.mu.status
+	s.Synced = f.readyLocked()
+	s.FromCache = f.mu.fromCache && !f.confirmedLocked()
+	s.Resources = f.mu.store.size()
+	if s.LastNack != nil {
+		nack := *s.LastNack
+		s.LastNack = &nack
+	}
+	return s
+}
+
+// Problems lists refused resources, services that wait for a cluster and a
+// cache that cannot be used. Since is left to the caller.
+func (f *Feed) Problems() []admin.Problem {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []admin.Problem
+	for _, r := range f.mu.store.refusals() {
+		out = append(out, admin.Problem{
+			Object: typeName(r.typeURL) + " " + r.name,
+			Reason: "ResourceRefused",
+			Detail: fmt.Sprintf("the control plane's version does not decode, the last good one stays in force: %v", r.err),
+		})
+	}
+	for name := range f.mu.holds.since {
+		out = append(out, admin.Problem{
+			Object: "Service " + name,
+			Reason: "ClusterMissing",
+			Detail: "the control plane names a cluster that it did not send",
+		})
+	}
+	if f.mu.cacheError != nil {
+		out = append(out, admin.Problem{
+			Object: "file " + f.o.Cache,
+			Reason: "CacheUnusable",
+			Detail: f.mu.cacheError.Error(),
+		})
+	}
+	slices.SortFunc(out, func(a, b admin.Problem) int { return strings.Compare(a.Object, b.Object) })
+	return out
+}
