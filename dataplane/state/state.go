@@ -3,7 +3,9 @@ package state
 import "net/netip"
 
 // Snapshot is everything a node knows at one moment. It is never changed after
-// it was published; With returns a changed copy. Keys are xDS resource names.
+// it was published, so any number of goroutines may read it; who changes something
+// publishes a new one that shares the unchanged values. Keys are xDS resource
+// names.
 type Snapshot struct {
 	Node      Node
 	Workloads map[string]Workload
@@ -82,6 +84,21 @@ const (
 	PreferSameNode
 	OnlySameNode
 )
+
+// String returns "any", "prefer-zone", "prefer-node" or "only-node".
+func (l Locality) String() string {
+	switch l {
+	case Anywhere:
+		return "any"
+	case PreferSameZone:
+		return "prefer-zone"
+	case PreferSameNode:
+		return "prefer-node"
+	case OnlySameNode:
+		return "only-node"
+	}
+	return "unknown"
+}
 
 // Cluster is the endpoints behind one port of a Service.
 type Cluster struct {
