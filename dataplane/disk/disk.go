@@ -75,12 +75,20 @@ func Read(path string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
+	if info.Size() > limit {
+		return nil, tooLarge(path, limit)
+	}
+	// The limit holds again while reading: the file may be growing.
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s: %w of %d bytes", path, ErrTooLarge, limit)
+		return nil, tooLarge(path, limit)
 	}
 	return data, nil
+}
+
+func tooLarge(path string, limit int64) error {
+	return fmt.Errorf("%s: %w of %d bytes", path, ErrTooLarge, limit)
 }
