@@ -8,6 +8,14 @@
 #ifndef HD_TYPES_H
 #define HD_TYPES_H
 
+/* The tests of an upgrade need an object with another layout. NEXT_FIELD is a
+ * field of that one, in the middle of three structs, and nothing otherwise. */
+#ifdef HD_LAYOUT_NEXT
+#define NEXT_FIELD __u64 next;
+#else
+#define NEXT_FIELD
+#endif
+
 struct addr {
 	__u8 b[16];
 };
@@ -68,7 +76,8 @@ struct service_val {
 	__u64 service;    /* id: of "namespace/name:port/proto[@scope]" */
 	__u64 split;      /* hd_splits key; 0: cluster is the only choice */
 	__u64 cluster;    /* hd_clusters key, used when split is 0; 0: missing backend */
-	__u32 flags;      /* enum service_flag */
+	NEXT_FIELD
+	enum service_flag flags;
 	__u32 affinity_s; /* ClientIP affinity timeout in seconds; 0: none */
 };
 
@@ -97,7 +106,7 @@ enum cluster_flag {
 /* hd_clusters: the set of endpoints this node may use, after locality. */
 struct cluster_val {
 	__u32 count; /* endpoints 0..count-1 exist in hd_endpoints */
-	__u32 flags; /* enum cluster_flag */
+	enum cluster_flag flags;
 };
 
 struct endpoint_key {
@@ -136,7 +145,14 @@ struct affinity_val {
 	struct addr addr;
 	__be16 port_be;
 	__u8 pad[6];
+	NEXT_FIELD
 	__u64 last_ns; /* CLOCK_MONOTONIC of the last connection */
+};
+
+enum conn_flag {
+	CONN_COUNTED = 1,     /* counted in hd_stats.opened: sock_release counts closed */
+	CONN_ESTABLISHED = 2,
+	CONN_ACCEPTED = 4,    /* an accepted socket: only the original destination is known */
 };
 
 /* hd_conns: per socket, what connect() was asked for and what it became. */
@@ -145,15 +161,10 @@ struct conn_val {
 	struct addr endpoint_addr;
 	__be16 service_port_be;
 	__be16 endpoint_port_be;
-	__u32 flags; /* enum conn_flag */
+	enum conn_flag flags;
+	NEXT_FIELD
 	__u64 service;
 	__u64 cluster;
-};
-
-enum conn_flag {
-	CONN_COUNTED = 1,     /* counted in hd_stats.opened: sock_release counts closed */
-	CONN_ESTABLISHED = 2,
-	CONN_ACCEPTED = 4,    /* an accepted socket: only the original destination is known */
 };
 
 /* hd_peers: per unconnected UDP socket, its last translated destinations. */
@@ -165,7 +176,9 @@ struct peer {
 	__be16 service_port_be;
 	__be16 endpoint_port_be;
 	__u32 pad;
-	__u64 last_ns; /* 0: free */
+	__u64 service;
+	__u64 cluster;
+	__u64 last_ns; /* CLOCK_MONOTONIC of the last datagram sent; 0: free */
 };
 
 struct peers_val {
@@ -207,7 +220,7 @@ struct stat_val {
 /* hd_refusals: refused connections by service. */
 struct refusal_key {
 	__u64 service;
-	__u32 reason;
+	enum reason reason;
 	__u32 pad;
 };
 
@@ -244,8 +257,8 @@ struct connect_in {
 };
 
 struct connect_out {
-	__u32 verdict;
-	__u32 reason;
+	enum verdict verdict;
+	enum reason reason;
 	__u32 column;   /* index of the drawn column, ~0 when there was no split */
 	__u32 index;    /* index of the endpoint in its cluster, ~0 by affinity */
 	__u64 scope;    /* scope of the service entry that matched */

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What these programs use of the kernel's user-space ABI, and nothing else: it
+ * is stable, so no kernel headers are needed to build, and the object depends
+ * on this directory and the pinned compiler alone. Layouts and numbers are
+ * those of include/uapi/linux/bpf.h; structures may end before the kernel's. */
+#ifndef HD_KERNEL_H
+#define HD_KERNEL_H
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef int __s32;
+typedef unsigned long long __u64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef _Bool bool;
+
+#define NULL ((void *)0)
+#define false 0
+#define true 1
+
+#define SEC(name) __attribute__((section(name), used))
+#define __always_inline inline __attribute__((always_inline))
+#define __noinline __attribute__((noinline))
+#define barrier() asm volatile("" ::: "memory")
+/* Makes the compiler forget what it knows about a variable, so that a bounds
+ * check stays where the verifier needs it. */
+#define hide(var) asm volatile("" : "+r"(var))
+
+#define bpf_htons(x) __builtin_bswap16(x)
+#define bpf_htonl(x) __builtin_bswap32(x)
+
+/* Map definitions in BTF. */
+#define __uint(name, val) int(*name)[val]
+#define __type(name, val) typeof(val) *name
+
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
+};
+
+enum {
+	BPF_F_NO_PREALLOC = 1 << 0,
+	BPF_F_RDONLY_PROG = 1 << 7,
+};
+
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
+
+/* Helpers, by their number. All but set_retval are older than Linux 5.15. */
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
+static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static __u32 (*bpf_get_prandom_u32)(void) = (void *)7;
+static long (*bpf_skb_store_bytes)(void *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
+static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
+static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
+static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
+static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
+static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
+static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
+static long (*bpf_seq_write)(void *seq, const void *data, __u32 len) = (void *)127;
+static int (*bpf_set_retval)(int retval) = (void *)187; /* Linux 5.18 */
+
+/* Contexts. */
+#define __pointer(type, name)          \
+	union {                        \
+		type name;             \
+		__u64 name##_u64;      \
+	} __attribute__((aligned(8)))
+
+struct bpf_sock {
+	__u32 bound_dev_if;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 mark;
+	__u32 priority;
+	__u32 src_ip4;
+	__u32 src_ip6[4];
+	__u32 src_port;
+	__be16 dst_port;
+	__u16 : 16;
+	__u32 dst_ip4;
+	__u32 dst_ip6[4];
+	__u32 state;
+};
+
+struct bpf_sock_addr {
+	__u32 user_family;
+	__u32 user_ip4;    /* network order, as all addresses and ports here */
+	__u32 user_ip6[4];
+	__u32 user_port;   /* in the lower 16 bits */
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 msg_src_ip4;
+	__u32 msg_src_ip6[4];
+	__pointer(struct bpf_sock *, sk);
+};
+
+struct bpf_sock_ops {
+	__u32 op;
+	__u32 args[4];
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port; /* network order, in the upper 16 bits on little-endian */
+	__u32 local_port;  /* host order */
+	__u32 is_fullsock;
+	__u32 unused[23];  /* snd_cwnd to sk_txhash */
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__pointer(struct bpf_sock *, sk);
+};
+
+struct bpf_sockopt {
+	__pointer(struct bpf_sock *, sk);
+	__pointer(void *, optval);
+	__pointer(void *, optval_end);
+	__s32 level;
+	__s32 optname;
+	__s32 optlen;
+	__s32 retval;
+};
+
+struct __sk_buff {
+	__u32 len;
+	__u32 pkt_type;
+	__u32 mark;
+	__u32 queue_mapping;
+	__u32 protocol;
+	__u32 vlan_present;
+	__u32 vlan_tci;
+	__u32 vlan_proto;
+	__u32 priority;
+	__u32 ingress_ifindex;
+	__u32 ifindex;
+	__u32 unused[25]; /* tc_index to local_port, data_meta */
+	__u64 flow_keys;
+	__u64 tstamp;
+	__u32 wire_len;
+	__u32 gso_segs;
+};
+
+enum {
+	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
+	BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
+	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
+};
+
+/* What a TC program returns: "go on" is the same number under tcx (TCX_NEXT)
+ * and under clsact (TC_ACT_UNSPEC), and so is "drop". */
+enum { TC_NEXT = -1, TC_DROP = 2 };
+
+enum {
+	AF_INET = 2,
+	AF_INET6 = 10,
+	SOL_IP = 0,
+	SOL_IPV6 = 41,
+	SO_ORIGINAL_DST = 80, /* IP6T_SO_ORIGINAL_DST is the same number */
+	IPPROTO_HOPOPTS = 0,
+	IPPROTO_TCP = 6,
+	IPPROTO_UDP = 17,
+	IPPROTO_ICMPV6 = 58,
+	IPPROTO_MPTCP = 262,
+	ETH_P_IP = 0x0800,
+	ETH_P_ARP = 0x0806,
+	ETH_P_IPV6 = 0x86dd,
+	ECONNREFUSED = 111,
+	TCP_ESTABLISHED = 1, /* also the state of a connected UDP socket */
+};
+
+_Static_assert(__builtin_offsetof(struct bpf_sock, state) == 72, "bpf_sock");
+_Static_assert(__builtin_offsetof(struct bpf_sock_addr, sk) == 64, "bpf_sock_addr");
+_Static_assert(__builtin_offsetof(struct bpf_sock_ops, sk) == 184, "bpf_sock_ops");
+_Static_assert(__builtin_offsetof(struct bpf_sockopt, retval) == 36, "bpf_sockopt");
+_Static_assert(__builtin_offsetof(struct __sk_buff, gso_segs) == 164, "__sk_buff");
+
+#endif

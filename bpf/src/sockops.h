@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The handshake: completed connections are counted, and a server that shares
+ * the client's network namespace learns what the client dialled. */
+#ifndef HD_SOCKOPS_H
+#define HD_SOCKOPS_H
+
+static __always_inline void read_ends(struct bpf_sock_ops *ctx, struct addr *local,
+				      struct addr *remote)
+{
+	if (ctx->family == AF_INET6) {
+		addr_set6(local, ctx->local_ip6);
+		addr_set6(remote, ctx->remote_ip6);
+	} else {
+		addr_set4(local, ctx->local_ip4);
+		addr_set4(remote, ctx->remote_ip4);
+	}
+}
+
+static __always_inline __be16 local_port_be(struct bpf_sock_ops *ctx)
+{
+	return bpf_htons((__u16)ctx->local_port);
+}
+
+static __always_inline __be16 remote_port_be(struct bpf_sock_ops *ctx)
+{
+	return ctx->remote_port >> 16;
+}
+
+/* Just before the SYN: the source port is known, and no accept can be earlier.
+ * Only a connection that cannot leave the namespace is noted: a pod that
+ * reaches itself through a service. */
+static __always_inline void on_syn(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct flow_val val = {};
+	struct flow_key key = {};
+	const struct conn_val *conn;
+
+	conn = bpf_sk_storage_get(&hd_conns, sk, NULL, 0);
+	if (!conn)
+		return;
+	read_ends(ctx, &key.src, &key.dst);
+	if (!addr_equal(&key.src, &key.dst) && !addr_is_loopback(&key.dst))
+		return;
+	key.netns = bpf_get_netns_cookie(ctx);
+	key.src_port_be = local_port_be(ctx);
+	key.dst_port_be = remote_port_be(ctx);
+	val.service_addr = conn->service_addr;
+	val.service_port_be = conn->service_port_be;
+	bpf_map_update_elem(&hd_flows, &key, &val, BPF_ANY);
+}
+
+static __always_inline void on_connected(struct bpf_sock *sk)
+{
+	struct conn_val *conn = bpf_sk_storage_get(&hd_conns, sk, NULL, 0);
+
+	if (!conn || !(conn->flags & CONN_COUNTED) || conn->flags & CONN_ESTABLISHED)
+		return;
+	conn->flags |= CONN_ESTABLISHED;
+	count_established(conn);
+}
+
+static __always_inline void on_accepted(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct conn_val conn = { .flags = CONN_ACCEPTED };
+	struct flow_key key = {};
+	const struct flow_val *flow;
+
+	read_ends(ctx, &key.dst, &key.src);
+	if (!addr_equal(&key.src, &key.dst) && !addr_is_loopback(&key.dst))
+		return;
+	key.netns = bpf_get_netns_cookie(ctx);
+	key.src_port_be = remote_port_be(ctx);
+	key.dst_port_be = local_port_be(ctx);
+	flow = bpf_map_lookup_elem(&hd_flows, &key);
+	if (!flow)
+		return;
+	conn.service_addr = flow->service_addr;
+	conn.service_port_be = flow->service_port_be;
+	bpf_sk_storage_get(&hd_conns, sk, &conn, BPF_SK_STORAGE_GET_F_CREATE);
+	bpf_map_delete_elem(&hd_flows, &key);
+}
+
+SEC("sockops")
+int hd_sockops(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	/* ctx->reply stays as it is: other programs may have set it. */
+	if (!sk)
+		return ALLOW;
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		on_syn(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		on_connected(sk);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		on_accepted(ctx, sk);
+		break;
+	}
+	return ALLOW;
+}
+
+#endif
