@@ -1,0 +1,246 @@
+package plan
+
+import (
+	"iter"
+	"slices"
+
+	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/state"
+)
+
+// admit plans what there is room for: first the ports that are programmed,
+// then, Service by Service, the new ones.
+func (b *builder) admit(offers []*offer) {
+	var fresh []*offer
+	for _, o := range offers {
+		switch {
+		case !b.programmed(o) || !b.reachable(o):
+			fresh = append(fresh, o)
+		case b.room.lacks(b.needs([]*offer{o}, false)) == "":
+			b.commit(o)
+		default:
+			b.hold(o)
+		}
+	}
+	for len(fresh) > 0 {
+		n := 1
+		for n < len(fresh) && fresh[n].port.Resource == fresh[0].port.Resource {
+			n++
+		}
+		b.admitNew(fresh[:n])
+		fresh = fresh[n:]
+	}
+}
+
+// admitNew plans the new ports of one Service, all or none.
+func (b *builder) admitNew(group []*offer) {
+	object := "Service " + group[0].port.Resource
+	for _, o := range group {
+		if !b.reachable(o) {
+			b.problem(object, ReasonBaseMissing,
+				"it is the variant for namespace %s of a Service that is not programmed at %s:%d/%s",
+				o.port.Scope, bpf.AddrOf(o.keys[0].Addr), o.port.Port, o.port.Protocol)
+			return
+		}
+	}
+	need := b.needs(group, true)
+	if lack := b.room.lacks(need); lack != "" {
+		b.full = true
+		b.problem(object, ReasonMapFull, "not programmed: %s", lack)
+		return
+	}
+	for _, o := range group {
+		b.commit(o)
+	}
+}
+
+// programmed says whether the kernel has this port at one of its addresses.
+func (b *builder) programmed(o *offer) bool {
+	return slices.ContainsFunc(o.keys, func(key bpf.ServiceKey) bool {
+		val, ok := b.current.Services[key]
+		return ok && val.Service == o.id
+	})
+}
+
+// reachable says whether the kernel would find the port: a variant is looked
+// up only after the entry for everybody.
+func (b *builder) reachable(o *offer) bool {
+	for _, key := range o.keys {
+		if key.Scope == 0 {
+			return true
+		}
+		key.Scope = 0
+		if _, ok := b.out.Services[key]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// needs is the room that ports take beyond what they have. The growth of
+// programmed clusters and the members belong to the whole only: without them
+// a port works, with fewer endpoints or less stickiness.
+func (b *builder) needs(group []*offer, whole bool) room {
+	var n room
+	var counted []*target
+	for _, o := range group {
+		for _, key := range o.keys {
+			if _, ok := b.current.Services[key]; !ok {
+				n.Services++
+			}
+		}
+		if _, ok := b.current.Splits[o.id]; !ok && o.splits() {
+			n.Splits++
+		}
+		if whole {
+			for member := range b.members(o) {
+				if _, ok := b.current.Members[member]; !ok {
+					n.Members++
+				}
+			}
+		}
+		for _, t := range o.uses {
+			if t.planned || slices.Contains(counted, t) {
+				continue
+			}
+			counted = append(counted, t)
+			if c := b.need(t); whole || c.Clusters > 0 {
+				n.Clusters += c.Clusters
+				n.Endpoints += c.Endpoints
+			}
+		}
+	}
+	return n
+}
+
+// splits says whether the port needs an alias table. One backend alone does
+// not; no backend of weight above 0 does: an empty table is how the kernel
+// knows that reason.
+func (o *offer) splits() bool {
+	return !o.broken && len(o.shares) != 1 && len(o.port.Backends) > 0
+}
+
+// commit plans a port that there is room for.
+func (b *builder) commit(o *offer) {
+	val := bpf.ServiceVal{Service: o.id, AffinityS: o.port.AffinitySeconds}
+	switch {
+	case o.splits():
+		val.Split = o.id
+		b.out.Splits[o.id] = alias(o.shares)
+		if _, ok := b.current.Splits[o.id]; !ok {
+			b.room.Splits--
+		}
+	case len(o.shares) == 1:
+		val.Cluster = o.shares[0].cluster
+	}
+	for _, t := range o.uses {
+		b.use(t)
+	}
+	b.publish(o, val)
+}
+
+// hold keeps a programmed port as it is, because its present backends do not
+// fit. The endpoints of the backends it keeps are still updated.
+func (b *builder) hold(o *offer) {
+	b.full = true
+	b.problem("Service "+o.port.Resource, ReasonMapFull, "port %d/%s keeps the backends it had: %s",
+		o.port.Port, o.port.Protocol, b.room.lacks(b.needs([]*offer{o}, false)))
+	o.port.Held = true
+	o.uses, o.shares = nil, nil
+	o.keys = slices.DeleteFunc(o.keys, func(key bpf.ServiceKey) bool {
+		val, ok := b.current.Services[key]
+		return !ok || val.Service != o.id
+	})
+	val := b.current.Services[o.keys[0]]
+	val.Flags &^= bpf.ServiceScoped
+	if val.Split == 0 {
+		o.shares = []share{{val.Cluster, 1}}
+	} else {
+		split := b.current.Splits[val.Split]
+		b.out.Splits[val.Split] = split
+		for _, column := range split.Column[:min(int(split.Columns), bpf.MaxColumns)] {
+			o.shares = append(o.shares, share{column.Cluster, 1})
+		}
+	}
+	for _, s := range o.shares {
+		if s.cluster != 0 {
+			b.use(b.targetOf(s.cluster))
+		}
+	}
+	b.publish(o, val)
+}
+
+// targetOf finds the cluster that a programmed port refers to by its id. One
+// that the control plane does not know any more keeps no endpoint.
+func (b *builder) targetOf(id uint64) *target {
+	if t := b.targets[id]; t != nil {
+		return t
+	}
+	if b.byID == nil {
+		b.byID = map[uint64]clusterRef{}
+		for name := range b.snapshot.Clusters {
+			for _, v6 := range [...]bool{false, true} {
+				b.byID[b.id("cluster", name+suffix(v6))] = clusterRef{name, v6}
+			}
+		}
+	}
+	return b.newTarget(id, b.byID[id])
+}
+
+// publish makes a port whose clusters are planned known to clients.
+func (b *builder) publish(o *offer, val bpf.ServiceVal) {
+	left := 0
+	for member, val := range b.members(o) {
+		if _, twice := b.out.Members[member]; twice {
+			continue
+		}
+		if _, ok := b.current.Members[member]; !ok {
+			if b.room.Members <= 0 {
+				left++
+				continue
+			}
+			b.room.Members--
+		}
+		b.out.Members[member] = val
+	}
+	if left > 0 {
+		b.full = true
+		b.problem("Service "+o.port.Resource, ReasonMapFull,
+			"clients are not kept at %d of the endpoints of port %d/%s: %s",
+			left, o.port.Port, o.port.Protocol, b.room.lacks(room{Members: left}))
+	}
+	for _, key := range o.keys {
+		if _, ok := b.current.Services[key]; !ok {
+			b.room.Services--
+		}
+		b.out.Services[key] = val
+		o.port.Addresses = append(o.port.Addresses, bpf.AddrOf(key.Addr))
+	}
+	o.port.IDs[family(o.v6)] = o.id
+	b.index.services[o.id] = o.port
+	if !slices.Contains(b.index.Ports, o.port) {
+		b.index.Ports = append(b.index.Ports, o.port)
+	}
+}
+
+// members lists the endpoints that the kernel may keep a client of this port
+// at: those that it could draw. Only services with affinity and UDP services
+// have members. An endpoint of two backends comes twice, the first one counts.
+func (b *builder) members(o *offer) iter.Seq2[bpf.MemberKey, bpf.MemberVal] {
+	return func(yield func(bpf.MemberKey, bpf.MemberVal) bool) {
+		if o.port.AffinitySeconds == 0 && o.port.Protocol != state.UDP {
+			return
+		}
+		for _, s := range o.shares {
+			if s.cluster == 0 {
+				continue
+			}
+			for _, e := range b.targets[s.cluster].slots {
+				key := bpf.MemberKey{Service: o.id, Addr: e.Addr, PortBe: e.PortBe}
+				if !yield(key, bpf.MemberVal{Cluster: s.cluster}) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package plan
+
+import (
+	"net/netip"
+
+	"heddle.io/heddle/bpf"
+)
+
+// Contents is what the kernel's tables hold, as far as the agent decides it.
+// Build makes it, tables.Read reads it back. It is not changed after that, and
+// several Contents share the endpoints that they have in common.
+type Contents struct {
+	Pods     map[uint64]bpf.PodVal   // by network namespace cookie
+	Ifaces   map[uint32]bpf.IfaceVal // by ifindex
+	Counters map[uint32]bool         // ifindexes with an entry in hd_if_stats; programs cannot make one
+	Services map[bpf.ServiceKey]bpf.ServiceVal
+	Splits   map[uint64]bpf.SplitVal // by service id
+	Clusters map[uint64]Cluster
+	Members  map[bpf.MemberKey]bpf.MemberVal
+
+	// Slots of hd_endpoints that no cluster's count covers: left over from a
+	// batch that was cut off. Build plans none.
+	Strays map[bpf.EndpointKey]bpf.EndpointVal
+
+	// Deferred says that something did not fit only because entries that this
+	// plan removes still take the room: after these contents were applied,
+	// build again. The reason is that Diff adds before it removes.
+	Deferred bool
+}
+
+// Cluster is an element of hd_clusters with its elements of hd_endpoints.
+type Cluster struct {
+	Flags     bpf.ClusterFlag
+	Endpoints []bpf.EndpointVal // in slot order
+}
+
+// Broken is the flag of a cluster that was read with a count beyond its
+// slots. No plan wants it, so Diff writes the cluster again.
+const Broken bpf.ClusterFlag = 1 << 31
+
+// Pod is an enrolled pod of this node.
+type Pod struct {
+	Namespace, Name string
+	Netns           uint64 // cookie of its network namespace
+	Ifindex         uint32 // host side of its interface; 0: none
+	Addresses       []netip.Addr
+}
+
+// NewContents returns the contents of empty tables.
+func NewContents() *Contents {
+	return &Contents{
+		Pods:     map[uint64]bpf.PodVal{},
+		Ifaces:   map[uint32]bpf.IfaceVal{},
+		Counters: map[uint32]bool{},
+		Services: map[bpf.ServiceKey]bpf.ServiceVal{},
+		Splits:   map[uint64]bpf.SplitVal{},
+		Clusters: map[uint64]Cluster{},
+		Members:  map[bpf.MemberKey]bpf.MemberVal{},
+		Strays:   map[bpf.EndpointKey]bpf.EndpointVal{},
+	}
+}
+
+// Slots is the number of entries of hd_endpoints.
+func (c *Contents) Slots() int {
+	n := len(c.Strays)
+	for _, cluster := range c.Clusters {
+		n += len(cluster.Endpoints)
+	}
+	return n
+}
+
+func inFamily(a netip.Addr, v6 bool) bool {
+	return a.IsValid() && a.Zone() == "" && a.Unmap().Is6() == v6
+}

@@ -1,0 +1,83 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	"heddle.io/heddle/bpf"
+)
+
+// pods plans the enrolled pods: whose connections are captured, and what may
+// pass on the host side of their interfaces. Pods that have a place keep it.
+func (b *builder) pods(pods []Pod) {
+	pods = slices.Clone(pods)
+	slices.SortStableFunc(pods, func(x, y Pod) int {
+		return cmp.Or(b.newcomer(x)-b.newcomer(y),
+			cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
+	})
+	for _, p := range pods {
+		b.pod(p)
+	}
+}
+
+// newcomer is 0 for a pod that the tables hold, 1 for another.
+func (b *builder) newcomer(p Pod) int {
+	if _, ok := b.current.Pods[p.Netns]; ok {
+		return 0
+	}
+	return 1
+}
+
+func (b *builder) pod(p Pod) {
+	object := "Pod " + p.Namespace + "/" + p.Name
+	if _, taken := b.out.Pods[p.Netns]; taken {
+		b.problem(object, ReasonDuplicatePod, "another pod lives in its network namespace; it is not enrolled")
+		return
+	}
+	if _, taken := b.out.Ifaces[p.Ifindex]; taken && p.Ifindex != 0 {
+		b.problem(object, ReasonDuplicatePod, "another pod has its interface %d; it is not enrolled", p.Ifindex)
+		return
+	}
+	_, hasPod := b.current.Pods[p.Netns]
+	_, hasIface := b.current.Ifaces[p.Ifindex]
+	if !hasPod || !hasIface && p.Ifindex != 0 {
+		need := room{Pods: 1}
+		if lack := b.room.lacks(need); lack != "" {
+			b.full = true
+			b.problem(object, ReasonMapFull, "it is not enrolled: %s", lack)
+			return
+		}
+		b.room.take(need)
+	}
+
+	scope, ok := b.scope(p.Namespace)
+	if !ok {
+		b.problem(object, ReasonIDCollision,
+			"namespace %s has the same id as namespace %s; the pod sees no variants, rename one of them",
+			p.Namespace, b.index.scopes[scope])
+		scope = 0
+	}
+	b.out.Pods[p.Netns] = bpf.PodVal{Scope: scope, Ifindex: p.Ifindex}
+	if p.Ifindex != 0 {
+		b.out.Ifaces[p.Ifindex] = b.iface(object, p)
+		b.out.Counters[p.Ifindex] = true
+	}
+}
+
+// iface lists the addresses that packets from the pod may carry.
+func (b *builder) iface(object string, p Pod) bpf.IfaceVal {
+	val := bpf.IfaceVal{Netns: p.Netns}
+	for _, a := range p.Addresses {
+		if !a.IsValid() || a.Zone() != "" {
+			continue
+		}
+		if int(val.AddrCount) == bpf.MaxPodAddrs {
+			b.problem(object, ReasonTooManyAddresses,
+				"it has %d addresses, packets from those after the first %d are dropped", len(p.Addresses), bpf.MaxPodAddrs)
+			break
+		}
+		val.Addr[val.AddrCount] = bpf.AddrFrom(a)
+		val.AddrCount++
+	}
+	return val
+}
