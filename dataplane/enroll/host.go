@@ -1,0 +1,46 @@
+package enroll
+
+import (
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"heddle.io/heddle/dataplane/netns"
+)
+
+// Machine is the Host that the agent runs on.
+type Machine struct{}
+
+// Cookie returns the cookie of the network namespace at path.
+func (Machine) Cookie(path string) (uint64, error) { return netns.Cookie(path) }
+
+// OwnCookie returns the cookie of the process's network namespace.
+func (Machine) OwnCookie() (uint64, error) { return netns.Cookie("/proc/self/ns/net") }
+
+// Ifindex returns the index of an interface in the agent's network namespace.
+// One ioctl: the net package would list every interface of the node.
+func (Machine) Ifindex(name string) (uint32, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("creating a socket: %w", err)
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("interface %s in the agent's network namespace: %w", name, err)
+	}
+	return request.Uint32(), nil
+}
+
+// Interface returns the name of an interface in the agent's network namespace.
+func (Machine) Interface(ifindex uint32) (string, error) {
+	i, err := net.InterfaceByIndex(int(ifindex))
+	if err != nil {
+		return "", fmt.Errorf("interface %d in the agent's network namespace: %w", ifindex, err)
+	}
+	return i.Name, nil
+}

@@ -1,0 +1,113 @@
+package enroll
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"heddle.io/heddle/dataplane/plan"
+	"heddle.io/heddle/dataplane/state"
+)
+
+// Standing is how a pod stands to the mesh.
+type Standing int
+
+const (
+	Unknown  Standing = iota // the control plane has not named the pod
+	Outside                  // not in the mesh: its traffic is left alone
+	Waiting                  // in the mesh, but it cannot be programmed: its traffic is dropped
+	Enrolled                 // in the mesh
+)
+
+// Member is an announced pod with what the control plane says of it.
+type Member struct {
+	Pod
+	Standing  Standing
+	Reason    string // why it is not Enrolled, for people
+	Addresses []netip.Addr
+}
+
+// Mesh reports whether the pod's interface must be guarded.
+func (m Member) Mesh() bool { return m.Standing == Waiting || m.Standing == Enrolled }
+
+// Join says how each pod stands. The result is in the order of the pods'
+// names. A snapshot of nil knows nobody.
+func Join(pods []Pod, s *state.Snapshot) []Member {
+	members := make([]Member, 0, len(pods))
+	owners := make(map[netip.Addr]string)
+	// The pod that was announced first keeps an address; then by name, so that
+	// the outcome does not change from one join to the next.
+	slices.SortFunc(pods, func(a, b Pod) int {
+		if c := a.Announced.Compare(b.Announced); c != 0 {
+			return c
+		}
+		return compare(a, b)
+	})
+	for _, p := range pods {
+		members = append(members, join(p, s, owners))
+	}
+	slices.SortFunc(members, func(a, b Member) int { return compare(a.Pod, b.Pod) })
+	return members
+}
+
+func join(p Pod, s *state.Snapshot, owners map[netip.Addr]string) Member {
+	m := Member{Pod: p}
+	var w state.Workload
+	known := false
+	if s != nil {
+		w, known = s.Workloads[p.Key()]
+	}
+	m.Addresses = w.Addresses
+	switch {
+	case !known:
+		m.Reason = "the control plane does not know this pod on this node"
+	case w.HostNetwork:
+		m.Standing, m.Reason = Outside, "it shares the node's network, which is never captured"
+	case !w.Mesh:
+		m.Standing, m.Reason = Outside, "neither its namespace nor the pod is labelled heddle.io/mesh=enabled"
+	case len(w.Addresses) == 0:
+		m.Standing, m.Reason = Waiting, "the control plane knows no address of it yet"
+	default:
+		m.Standing = Enrolled
+		for _, a := range w.Addresses {
+			if owner, taken := owners[a]; taken {
+				m.Standing, m.Reason = Waiting, fmt.Sprintf("its address %s belongs to pod %s already; remove one of them", a, owner)
+				return m
+			}
+		}
+		for _, a := range w.Addresses {
+			owners[a] = p.Key()
+		}
+	}
+	return m
+}
+
+// Plan returns the pods to program.
+func Plan(members []Member) []plan.Pod {
+	var out []plan.Pod
+	for _, m := range members {
+		if m.Standing == Enrolled {
+			out = append(out, plan.Pod{
+				Namespace: m.Namespace, Name: m.Name,
+				Netns: m.Cookie, Ifindex: m.Ifindex, Addresses: m.Addresses,
+			})
+		}
+	}
+	return out
+}
+
+// Problems names the pods whose traffic is dropped because they cannot be
+// programmed.
+func Problems(members []Member) []plan.Problem {
+	var out []plan.Problem
+	for _, m := range members {
+		if m.Standing == Waiting {
+			reason := "PodNotProgrammed"
+			if len(m.Addresses) > 0 {
+				reason = plan.ReasonDuplicateAddress
+			}
+			out = append(out, plan.Problem{Object: "Pod " + m.Key(), Reason: reason, Detail: m.Reason + "; its traffic is dropped until then"})
+		}
+	}
+	return out
+}
