@@ -1,0 +1,141 @@
+package bpf_test
+
+import (
+	"math/bits"
+
+	"heddle.io/heddle/bpf"
+)
+
+// tables is what the maps hold.
+type tables struct {
+	pods      map[uint64]bpf.PodVal
+	own       map[uint64]uint8
+	services  map[bpf.ServiceKey]bpf.ServiceVal
+	splits    map[uint64]bpf.SplitVal
+	clusters  map[uint64]bpf.ClusterVal
+	endpoints map[bpf.EndpointKey]bpf.EndpointVal
+	members   map[bpf.MemberKey]bpf.MemberVal
+	affinity  map[bpf.AffinityKey]bpf.AffinityVal
+}
+
+// decide is the decision in Go: a straight reading of the rules, against which
+// the one in the kernel is compared.
+func (t *tables) decide(in bpf.ConnectIn) bpf.ConnectOut {
+	none := bpf.ConnectOut{Column: bpf.None, Index: bpf.None}
+	pod, enrolled := t.pods[in.Netns]
+	if !enrolled {
+		return conclude(none, bpf.ReasonNotEnrolled)
+	}
+	if _, own := t.own[in.Cgroup]; own {
+		return conclude(none, bpf.ReasonOwnSocket)
+	}
+	if in.Proto != tcp && in.Proto != udp {
+		return conclude(none, bpf.ReasonProtocol)
+	}
+	out := none
+	rnd := in.Rnd
+	for range 3 {
+		out = t.attempt(in, pod.Scope, rnd)
+		if out.Reason != bpf.ReasonTableRace {
+			break
+		}
+		rnd = bits.RotateLeft64(rnd, 21)
+	}
+	return out
+}
+
+const (
+	tcp = 6
+	udp = 17
+)
+
+func conclude(out bpf.ConnectOut, reason bpf.Reason) bpf.ConnectOut {
+	out.Reason = reason
+	switch reason {
+	case bpf.ReasonNotEnrolled, bpf.ReasonOwnSocket, bpf.ReasonProtocol, bpf.ReasonNotService:
+		out.Verdict = bpf.VerdictPass
+	case bpf.ReasonBalanced, bpf.ReasonAffinity:
+		out.Verdict = bpf.VerdictTranslate
+	default:
+		out.Verdict = bpf.VerdictRefuse
+	}
+	return out
+}
+
+func (t *tables) attempt(in bpf.ConnectIn, podScope, rnd uint64) bpf.ConnectOut {
+	out := bpf.ConnectOut{Column: bpf.None, Index: bpf.None}
+
+	key := bpf.ServiceKey{Addr: in.Addr, PortBe: in.PortBe, Proto: in.Proto}
+	service, ok := t.services[key]
+	if !ok {
+		return conclude(out, bpf.ReasonNotService)
+	}
+	if service.Flags&bpf.ServiceScoped != 0 {
+		key.Scope = podScope
+		if scoped, ok := t.services[key]; ok {
+			service, out.Scope = scoped, podScope
+		}
+	}
+	out.Service, out.AffinityS = service.Service, service.AffinityS
+
+	if service.AffinityS > 0 {
+		last, ok := t.affinity[bpf.AffinityKey{Service: service.Service, Netns: in.Netns}]
+		if ok && in.NowNs < last.LastNs+uint64(service.AffinityS)*1e9 {
+			member, ok := t.members[bpf.MemberKey{Service: service.Service, Addr: last.Addr, PortBe: last.PortBe}]
+			if ok && sameFamily(last.Addr, in.Addr) {
+				out.Cluster, out.Addr, out.PortBe = member.Cluster, last.Addr, last.PortBe
+				return conclude(out, bpf.ReasonAffinity)
+			}
+		}
+	}
+
+	out.Cluster = service.Cluster
+	if service.Split != 0 {
+		split, ok := t.splits[service.Split]
+		switch {
+		case !ok:
+			return conclude(out, bpf.ReasonTableRace)
+		case split.Columns == 0 || split.Total == 0:
+			return conclude(out, bpf.ReasonWeightsZero)
+		case split.Columns > uint32(bpf.MaxColumns):
+			return conclude(out, bpf.ReasonTableRace)
+		}
+		out.Column = uint32(rnd % uint64(split.Columns))
+		rnd /= uint64(split.Columns)
+		drawn := rnd % uint64(split.Total)
+		rnd /= uint64(split.Total)
+		column := split.Column[out.Column]
+		if drawn >= uint64(column.Cut) {
+			column = split.Column[column.Alias%uint32(bpf.MaxColumns)]
+		}
+		out.Cluster = column.Cluster
+	}
+	if out.Cluster == 0 {
+		return conclude(out, bpf.ReasonBackendMissing)
+	}
+
+	cluster, ok := t.clusters[out.Cluster]
+	if !ok {
+		return conclude(out, bpf.ReasonNoEndpoint)
+	}
+	if cluster.Count == 0 {
+		if cluster.Flags&bpf.ClusterLocalOnly != 0 {
+			return conclude(out, bpf.ReasonNoLocalEndpoint)
+		}
+		return conclude(out, bpf.ReasonNoEndpoint)
+	}
+	out.Index = uint32(rnd % uint64(cluster.Count))
+	endpoint, ok := t.endpoints[bpf.EndpointKey{Cluster: out.Cluster, Index: out.Index}]
+	if !ok || endpoint.Cluster != out.Cluster {
+		return conclude(out, bpf.ReasonTableRace)
+	}
+	if !sameFamily(endpoint.Addr, in.Addr) {
+		return conclude(out, bpf.ReasonNoEndpoint)
+	}
+	out.Addr, out.PortBe = endpoint.Addr, endpoint.PortBe
+	return conclude(out, bpf.ReasonBalanced)
+}
+
+func sameFamily(a, b bpf.Addr) bool {
+	return bpf.AddrOf(a).Is4() == bpf.AddrOf(b).Is4()
+}
