@@ -117,7 +117,7 @@ func (b *builder) needs(group []*offer, whole bool) room {
 // not; no backend of weight above 0 does: an empty table is how the kernel
 // knows that reason.
 func (o *offer) splits() bool {
-	return !o.broken && len(o.shares) != 1 && len(o.port.Backends) > 0
+	return !o.port.broken && len(o.shares) != 1 && len(o.port.Backends) > 0
 }
 
 // commit plans a port that there is room for.

@@ -89,7 +89,6 @@ type offer struct {
 	keys   []bpf.ServiceKey
 	shares []share   // of weight above 0
 	uses   []*target // clusters of every weight, each once
-	broken bool      // its backends cannot be programmed; refuse all
 }
 
 // offers lists what the snapshot asks for, base services before the variants

@@ -38,6 +38,30 @@ type Cluster struct {
 // slots. No plan wants it, so Diff writes the cluster again.
 const Broken bpf.ClusterFlag = 1 << 31
 
+// SetClusters fills in Clusters and Strays from elements of hd_clusters and
+// hd_endpoints as they were read.
+func (c *Contents) SetClusters(clusters map[uint64]bpf.ClusterVal, slots map[bpf.EndpointKey]bpf.EndpointVal) {
+	c.Clusters = make(map[uint64]Cluster, len(clusters))
+	c.Strays = map[bpf.EndpointKey]bpf.EndpointVal{}
+	for id, val := range clusters {
+		cluster := Cluster{Flags: val.Flags}
+		for n := range val.Count {
+			e, ok := slots[bpf.EndpointKey{Cluster: id, Index: n}]
+			if !ok {
+				cluster.Flags |= Broken
+				break
+			}
+			cluster.Endpoints = append(cluster.Endpoints, e)
+		}
+		c.Clusters[id] = cluster
+	}
+	for key, e := range slots {
+		if int(key.Index) >= len(c.Clusters[key.Cluster].Endpoints) {
+			c.Strays[key] = e
+		}
+	}
+}
+
 // Pod is an enrolled pod of this node.
 type Pod struct {
 	Namespace, Name string

@@ -37,6 +37,8 @@ type ServicePort struct {
 	// Held says that the tables were too full for the present backends: the
 	// kernel still has those from before.
 	Held bool
+
+	broken bool // its backends cannot be programmed: all its connections are refused
 }
 
 // Backend is one weighted cluster of a service port.
@@ -111,14 +113,25 @@ func (x *Index) finish() {
 	})
 	for _, p := range x.Ports {
 		for i := range p.Backends {
-			p.Backends[i].Problem = x.refusal(&p.Backends[i])
+			p.Backends[i].Problem = x.refusal(p, &p.Backends[i])
 		}
 	}
 }
 
+// weightless says whether every backend has weight 0.
+func (p *ServicePort) weightless() bool {
+	return !slices.ContainsFunc(p.Backends, func(b Backend) bool { return b.Weight > 0 })
+}
+
 // refusal is the reason code with which connections to a backend are refused;
 // empty when an address family has an endpoint.
-func (x *Index) refusal(b *Backend) string {
+func (x *Index) refusal(p *ServicePort, b *Backend) string {
+	switch {
+	case p.weightless():
+		return bpf.ReasonWeightsZero.String()
+	case p.broken:
+		return bpf.ReasonBackendMissing.String()
+	}
 	reason := bpf.ReasonBackendMissing
 	for _, id := range b.IDs {
 		if id == 0 {

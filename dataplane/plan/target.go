@@ -38,17 +38,17 @@ func (b *builder) resolve(o *offer) {
 	object := "Service " + o.port.Resource
 	switch {
 	case len(o.shares) > bpf.MaxColumns:
-		o.broken = true
+		o.port.broken = true
 		b.problem(object, ReasonTooManyBackends,
 			"port %d/%s has %d backends, at most %d are possible; its connections are refused",
 			o.port.Port, o.port.Protocol, len(o.shares), bpf.MaxColumns)
 	case total > MaxTotal:
-		o.broken = true
+		o.port.broken = true
 		b.problem(object, ReasonWeightsTooLarge,
 			"the weights of port %d/%s sum up to %d, at most %d is possible; its connections are refused",
 			o.port.Port, o.port.Protocol, total, uint64(MaxTotal))
 	}
-	if o.broken {
+	if o.port.broken {
 		o.shares = nil
 	}
 }
@@ -119,7 +119,9 @@ func (b *builder) use(t *target) {
 	}
 	b.room.take(n)
 	b.out.Clusters[t.id] = Cluster{Flags: t.flags, Endpoints: t.slots}
-	b.index.clusters[t.id] = t.ref
+	if t.ref.name != "" {
+		b.index.clusters[t.id] = t.ref
+	}
 }
 
 // subset takes n endpoints of a cluster, those first that have a slot already.

@@ -41,7 +41,7 @@ func (o Op) Text(names Names) string {
 	case o.Insert:
 		sign = "+"
 	}
-	text := sign + " " + o.Map + " " + Text(o.Key, names)
+	text := sign + " " + o.Map + " " + KeyText(o.Map, o.Key, names)
 	if !o.Delete {
 		text += ": " + Text(o.Value, names)
 	}
@@ -51,8 +51,16 @@ func (o Op) Text(names Names) string {
 	return text
 }
 
-// Text is a key or value of one of the configuration maps in one line. A
-// uint64 is taken as an id; other types come out as Go prints them.
+// KeyText is a key of a map in one line.
+func KeyText(table string, key any, names Names) string {
+	if table == bpf.MapPods {
+		return fmt.Sprint(key) // a cookie of the kernel, not an id of ours
+	}
+	return Text(key, names)
+}
+
+// Text is a key struct or a value of a map in one line. A uint64 is taken as
+// an id; types that are of no map come out as Go prints them.
 func Text(v any, names Names) string {
 	switch v := v.(type) {
 	case uint64:
@@ -77,6 +85,29 @@ func Text(v any, names Names) string {
 		return names.text(v.Cluster, "0")
 	case bpf.IfaceVal:
 		return ifaceText(v)
+	case bpf.IfaceStat:
+		return fmt.Sprintf("rx=%d/%dB tx=%d/%dB dropped=%d", v.RxPackets, v.RxBytes, v.TxPackets, v.TxBytes, v.Dropped)
+	}
+	return memoryText(v, names)
+}
+
+// memoryText is for what the programs write down.
+func memoryText(v any, names Names) string {
+	switch v := v.(type) {
+	case bpf.AffinityKey:
+		return fmt.Sprintf("%s netns=%d", names.text(v.Service, "0"), v.Netns)
+	case bpf.AffinityVal:
+		return fmt.Sprintf("%s last=%dns", at(v.Addr, v.PortBe), v.LastNs)
+	case bpf.FlowKey:
+		return fmt.Sprintf("netns=%d %s > %s", v.Netns, at(v.Src, v.SrcPortBe), at(v.Dst, v.DstPortBe))
+	case bpf.FlowVal:
+		return at(v.ServiceAddr, v.ServicePortBe)
+	case bpf.StatKey:
+		return fmt.Sprintf("%s %s %s", names.text(v.Service, "0"), names.text(v.Cluster, "missing"), at(v.Addr, v.PortBe))
+	case bpf.StatVal:
+		return fmt.Sprintf("opened=%d established=%d closed=%d", v.Opened, v.Established, v.Closed)
+	case bpf.RefusalKey:
+		return fmt.Sprintf("%s %s", names.text(v.Service, "0"), bpf.Reason(v.Reason))
 	}
 	return fmt.Sprint(v)
 }
