@@ -1,0 +1,72 @@
+package bpf_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/nettest"
+)
+
+// budgets is how many instructions the verifier may look at per program. The
+// kernel gives up at a million; older verifiers need more for the same program,
+// so stay far below. A program that outgrows its budget became harder to verify
+// than its author may think.
+var budgets = map[string]uint32{
+	bpf.ProgConnect4:   6_000,
+	bpf.ProgConnect6:   6_000,
+	bpf.ProgSendmsg4:   20_000,
+	bpf.ProgSendmsg6:   20_000,
+	bpf.ProgRecvmsg4:   50_000,
+	bpf.ProgRecvmsg6:   50_000,
+	bpf.ProgGetpeer4:   200,
+	bpf.ProgGetpeer6:   200,
+	bpf.ProgGetsockopt: 600,
+	bpf.ProgSockops:    800,
+	bpf.ProgRelease:    1_500,
+	bpf.ProgTCIn:       3_000,
+	bpf.ProgTCOut:      200,
+	bpf.ProgWhy:        4_000,
+}
+
+// objectBudget bounds the committed object, in bytes.
+const objectBudget = 160 << 10
+
+// TestLoad loads every program as for an old and for a new kernel, and holds
+// the verifier's work against the budgets.
+func TestLoad(t *testing.T) {
+	nettest.RequireBPF(t)
+	for _, config := range []bpf.Config{{SetRetval: false}, {SetRetval: true}} {
+		spec := kernelSpec(t)
+		if err := config.Apply(spec); err != nil {
+			t.Fatal(err)
+		}
+		coll, err := ebpf.NewCollection(spec)
+		if err != nil {
+			t.Fatalf("load with %+v: %+v", config, err)
+		}
+		defer coll.Close()
+		for name, program := range coll.Programs {
+			info, err := program.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Not reported before Linux 5.16.
+			if verified, ok := info.VerifiedInstructions(); ok && verified > budgets[name] {
+				t.Errorf("%s: the verifier looked at %d instructions, the budget is %d", name, verified, budgets[name])
+			}
+		}
+	}
+}
+
+func TestObjectSize(t *testing.T) {
+	info, err := os.Stat("heddle_bpfel.o")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > objectBudget {
+		t.Errorf("the object has %d bytes, the budget is %d", info.Size(), objectBudget)
+	}
+}
