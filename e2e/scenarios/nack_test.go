@@ -85,4 +85,3 @@ func (r *rogue) DeltaAggregatedResources(s discovery.AggregatedDiscoveryService_
 		}
 	}
 }
-
