@@ -54,6 +54,7 @@ func Open(o Options) (*Kernel, error) {
 	return open(o, system{
 		machine: thisMachine,
 		objects: bpf.Spec,
+		retval:  setRetvalFeature,
 		step:    func(string) error { return nil },
 	})
 }
@@ -62,6 +63,7 @@ func Open(o Options) (*Kernel, error) {
 type system struct {
 	machine
 	objects func() (*ebpf.CollectionSpec, error)
+	retval  func() Feature
 	step    func(name string) error // before each step; an error is a crash there
 }
 
@@ -164,7 +166,7 @@ func (o *opening) readObjects() error {
 		return fmt.Errorf("read BPF objects: %w", err)
 	}
 	o.spec = spec
-	retval := setRetvalFeature()
+	retval := o.retval()
 	o.features = append(o.features, retval)
 	if err := (bpf.Config{SetRetval: retval.On}).Apply(spec); err != nil {
 		return fmt.Errorf("configure BPF objects: %w", err)
