@@ -24,10 +24,7 @@ func TestRefusal(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			m := m.in(t)
 			before := m.reasons("node1")["no_endpoint"]
-			res := m.peer("shop/client", append(append([]string{"dial", "-n=10"}, tc.flags...), tc.to)...)
-			if res.Errors[tc.want] != 10 || res.Connections != 0 {
-				t.Errorf("10 connections: %d made, errors %v; want 10 of %s", res.Connections, res.Errors, tc.want)
-			}
+			m.refused("shop/client", 10, tc.to, tc.want, tc.flags...)
 			if got := m.reasons("node1")["no_endpoint"] - before; got != 10 {
 				t.Errorf("no_endpoint was counted %d times for 10 refusals", got)
 			}
@@ -51,7 +48,6 @@ endpoints:
   nodeName: node1
 `)
 	m.eventually("the service has an endpoint", func() error {
-		res := m.peer("shop/client", "dial", "-n=1", "10.96.1.9:80")
-		return res.err()
+		return m.peer("shop/client", "dial", "-n=1", "10.96.1.9:80").err()
 	})
 }

@@ -118,9 +118,10 @@ func TestKernelNamesInDocs(t *testing.T) {
 			}
 		}
 	}
-	table := read(t, "bpf/README.md")
+	// The maps that stay; those of a migration live in migrate.c.
+	table, pinned := read(t, "bpf/README.md"), read(t, "bpf/src/maps.h")
 	for _, name := range inMaps {
-		if !strings.Contains(table, "`"+name+"`") {
+		if strings.Contains(pinned, "} "+name+" SEC") && !strings.Contains(table, "`"+name+"`") {
 			t.Errorf("bpf/README.md does not list the map %s: add its key, its value and who writes it", name)
 		}
 	}

@@ -42,7 +42,10 @@ type file struct {
 // testOnly are the packages that exist for tests: their files may do what
 // tests may, and only tests may import them.
 var testOnly = map[string]string{
-	"dataplane/nettest": "throw-away namespaces, cgroups and pins",
+	"bpf/bpftest":               "BPF objects loaded for a test",
+	"dataplane/nettest":         "throw-away namespaces, cgroups and pins",
+	"dataplane/state/statetest": "snapshots from text",
+	"e2e/peer":                  "the traffic of the scenarios",
 }
 
 // root is the repository's directory: tests run in e2e/tree.
