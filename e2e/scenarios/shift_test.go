@@ -2,12 +2,14 @@ package scenarios
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
 
-// Weights change all the time while both nodes connect; nobody notices, and the
-// last weights are those in force.
+// Weights change all the time while both nodes connect, two thousand times a
+// second together; nobody notices, and the last weights are those in force. The
+// time that each change took is printed, not judged: the machine decides it too.
 func TestShift(t *testing.T) {
 	m := up(t, "shop.yaml")
 	m.apply(splitRoute([]int{100, 0}))
@@ -18,10 +20,15 @@ func TestShift(t *testing.T) {
 	one, two := m.start("shop/client", args...), m.start("shop/client2", args...)
 	step := time.NewTicker(100 * time.Millisecond)
 	defer step.Stop()
+	took := map[string][]time.Duration{}
 	for i := range seconds * 10 {
+		w := i%100 + 1
+		changes, err := m.Apply(t.Context(), []byte(splitRoute([]int{100 - w, w})))
+		m.must(err)
 		<-step.C
-		w := i % 101
-		m.apply(splitRoute([]int{100 - w, w}))
+		for _, node := range m.Nodes() {
+			took[node] = append(took[node], m.programmed(node, changes[0].Written))
+		}
 	}
 	m.apply(splitRoute([]int{0, 100}))
 	m.waitWeights("shop/web", []int{0, 100})
@@ -40,6 +47,11 @@ func TestShift(t *testing.T) {
 		}
 	}
 	t.Logf("%d connections during %d changes", total, seconds*10)
+	for _, node := range m.Nodes() {
+		d := took[node]
+		slices.Sort(d)
+		t.Logf("from the file to the kernel of %s: median %v, 99 %% %v, longest %v", node, d[len(d)/2], d[len(d)*99/100], d[len(d)-1])
+	}
 	if total < seconds*200 {
 		t.Errorf("only %d connections in %d s: too few to say anything", total, seconds)
 	}
@@ -49,4 +61,22 @@ func TestShift(t *testing.T) {
 			t.Errorf("%s: after the shift to the second backend, its connections went to %v", pod, res.By)
 		}
 	}
+}
+
+// programmed is how long after a file was written the node's kernel had the
+// weights of web.
+func (m *mesh) programmed(node string, written time.Time) time.Duration {
+	m.t.Helper()
+	var took time.Duration
+	m.eventually("the change on "+node, func() error {
+		s, err := m.service(node, "shop/web", 80)
+		if err != nil {
+			return err
+		}
+		if took = s.Programmed.Sub(written); took < 0 {
+			return fmt.Errorf("the kernel has the change before it")
+		}
+		return nil
+	})
+	return took
 }
