@@ -122,6 +122,36 @@ func TestItself(t *testing.T) {
 	})
 }
 
+// TestStaleFlow: a flow that was never accepted is not taken for the original
+// destination of a later connection from the same port.
+func TestStaleFlow(t *testing.T) {
+	l := newLive(t, bpf.Config{SetRetval: true})
+	l.each(t, func(t *testing.T, i int) {
+		way := ways[i]
+		server, at := serve(t, way.domain, unix.SOCK_STREAM, mappedAddr(way.domain, way.self))
+		client := open(t, way.domain, unix.SOCK_STREAM)
+		if err := unix.Bind(int(client), sockaddr(way.domain, netip.AddrPortFrom(at.Addr(), 0))); err != nil {
+			t.Fatal(err)
+		}
+		name, err := unix.Getsockname(int(client))
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, l.maps[bpf.MapFlows], bpf.FlowKey{
+			Netns: l.Cookie(),
+			Src:   bpf.AddrFrom(at.Addr()), SrcPortBe: bpf.PortBE(addrPort(name).Port()),
+			Dst: bpf.AddrFrom(at.Addr()), DstPortBe: bpf.PortBE(at.Port()),
+		}, bpf.FlowVal{ServiceAddr: bpf.AddrFrom(netip.MustParseAddrPort(way.vip).Addr()), ServicePortBe: bpf.PortBE(80)})
+		if err := client.connect(way.domain, mapped(way.domain, at.String())); err != nil {
+			t.Fatal(err)
+		}
+		accepted, _ := server.accept(t)
+		if got, err := accepted.originalDst(way.family); err == nil {
+			t.Errorf("a direct connection has the original destination %s", got)
+		}
+	})
+}
+
 // TestUntouched: namespaces outside the mesh and Heddle's own processes get
 // what they asked for, which here is an address without a route.
 func TestUntouched(t *testing.T) {

@@ -35,15 +35,18 @@ static __always_inline void on_syn(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 	struct flow_key key = {};
 	const struct conn_val *conn;
 
-	conn = bpf_sk_storage_get(&hd_conns, sk, NULL, 0);
-	if (!conn)
-		return;
 	read_ends(ctx, &key.src, &key.dst);
 	if (!addr_equal(&key.src, &key.dst) && !addr_is_loopback(&key.dst))
 		return;
 	key.netns = bpf_get_netns_cookie(ctx);
 	key.src_port_be = local_port_be(ctx);
 	key.dst_port_be = remote_port_be(ctx);
+	conn = bpf_sk_storage_get(&hd_conns, sk, NULL, 0);
+	if (!conn) {
+		/* An earlier connection from this port may never have been accepted. */
+		bpf_map_delete_elem(&hd_flows, &key);
+		return;
+	}
 	val.service_addr = conn->service_addr;
 	val.service_port_be = conn->service_port_be;
 	bpf_map_update_elem(&hd_flows, &key, &val, BPF_ANY);
