@@ -109,5 +109,5 @@ func (p pins) pinLink(l link.Link, name string) error {
 	if err := os.Rename(p.path(stagedDir, name), p.path(linksDir, name)); err != nil {
 		return fmt.Errorf("pin link %s: %w", name, err)
 	}
-	return nil
+	return remove(p.path(stagedDir))
 }
