@@ -123,6 +123,14 @@ func (s *Sandbox) IsUp() (bool, error) {
 	return err == nil, err
 }
 
+// Own returns a handle that ties the sandbox, when it brings it up, to this
+// process: see Abandoned.
+func (s *Sandbox) Own() *Sandbox {
+	own := *s
+	own.opt.Owned = true
+	return &own
+}
+
 // Abandoned reports whether the sandbox belongs to a process that is gone.
 func (s *Sandbox) Abandoned() (bool, error) {
 	st, err := s.read()

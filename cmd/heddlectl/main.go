@@ -1,0 +1,132 @@
+// Command heddlectl looks at Heddle, explains its decisions and plays a
+// cluster on one machine.
+//
+// Exit codes: 0 all is well; 1 a problem was found or the thing asked about is
+// refused; 2 the command line is wrong; 3 an agent or the controller cannot be
+// reached. `sandbox exec` ends with the code of its command.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"heddle.io/heddle/install/client"
+	"heddle.io/heddle/install/sandbox"
+)
+
+const (
+	exitProblem     = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+// app is what the commands share: where to write and whom to ask.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	env      func(string) string
+
+	output     string // table, json or yaml
+	namespace  string
+	node       string
+	socket     string // of an agent
+	controller string // socket
+	sandbox    string // name
+	started    bool   // the command line was understood
+}
+
+// problem is an outcome that the output has told already: only the exit code
+// is left to say.
+type problem struct{ code int }
+
+func (p *problem) Error() string { return fmt.Sprintf("exit code %d", p.code) }
+
+// usage marks an error as one of the command line.
+type usage struct{ error }
+
+func main() {
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := a.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run executes a command line and returns the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var told *problem
+	if errors.As(err, &told) {
+		return told.code
+	}
+	fmt.Fprintln(a.err, "heddlectl:", err)
+	return a.exitCode(err)
+}
+
+func (a *app) exitCode(err error) int {
+	var (
+		gone  *client.Unreachable
+		notUp *sandbox.NotUp
+		wrong usage
+	)
+	switch {
+	case !a.started || errors.As(err, &wrong):
+		return exitUsage
+	case errors.As(err, &gone) || errors.As(err, &notUp):
+		return exitUnreachable
+	}
+	return exitProblem
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "heddlectl",
+		Short: "Look at Heddle, ask it why, and try it on one machine",
+		Long: `Look at Heddle, ask it why, and try it on one machine.
+
+Without --socket or --sandbox the sandbox "heddle" is asked when it is up, and
+this node's agent and controller (/run/heddle) otherwise.
+
+Exit codes: 0 all is well, 1 a problem was found or the connection asked about
+is refused, 2 the command line is wrong, 3 nobody can be reached.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			switch a.output {
+			case "table", "json", "yaml":
+				a.started = true
+				return nil
+			}
+			return fmt.Errorf("--output %q: use table, json or yaml", a.output)
+		},
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	f := root.PersistentFlags()
+	f.StringVarP(&a.output, "output", "o", "table", "table, json or yaml")
+	f.StringVarP(&a.namespace, "namespace", "n", "default", "namespace of names that carry none")
+	f.StringVar(&a.node, "node", "", "only this node")
+	f.StringVar(&a.socket, "socket", "", "admin socket of an agent (default /run/heddle/agent.sock)")
+	f.StringVar(&a.controller, "controller-socket", "", "admin socket of the controller (default /run/heddle/controller.sock)")
+	f.StringVar(&a.sandbox, "sandbox", "", "name of a sandbox")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	root.AddCommand(
+		a.demoCommand(), a.sandboxCommand(),
+		a.statusCommand(), a.describeCommand(), a.getCommand(), a.whyCommand(),
+		a.versionCommand(), a.echoCommand(), a.loadCommand(),
+	)
+	return root
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"heddle.io/heddle/api/admin"
+	"heddle.io/heddle/install/client"
+)
+
+// statusReport is what `status -o json` prints.
+type statusReport struct {
+	Controller *admin.ControllerStatus `json:"controller,omitempty"`
+	Nodes      []nodeReport            `json:"nodes"`
+	Errors     []string                `json:"errors,omitempty"` // who could not be asked
+	Healthy    bool                    `json:"healthy"`
+}
+
+type nodeReport struct {
+	admin.AgentStatus
+	Maps []admin.Map `json:"maps,omitempty"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show the controller and each node: feed, tables, problems, refusals",
+		Long:  "Show the controller and each node: feed, tables, problems, refusals.\nExit code 1 when something needs attention, 3 when somebody cannot be reached.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report, err := a.status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			now := time.Now()
+			if err := a.print(report, func(w io.Writer) { renderStatus(w, report, now) }); err != nil {
+				return err
+			}
+			switch {
+			case len(report.Errors) > 0:
+				return &problem{exitUnreachable}
+			case !report.Healthy:
+				return &problem{exitProblem}
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) status(ctx context.Context) (*statusReport, error) {
+	t, err := a.targets()
+	if err != nil {
+		return nil, err
+	}
+	report := &statusReport{Nodes: []nodeReport{}}
+	var gone *client.Unreachable
+	if t.controller != nil && a.node == "" {
+		report.Controller, err = t.controller.Status(ctx)
+		if err != nil && !errors.As(err, &gone) {
+			return nil, err
+		}
+		if err != nil {
+			report.Errors = append(report.Errors, err.Error())
+		}
+	}
+	for _, agent := range t.agents {
+		status, err := agent.Status(ctx)
+		if errors.As(err, &gone) {
+			report.Errors = append(report.Errors, err.Error())
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		maps, err := agent.Maps(ctx)
+		if err != nil {
+			return nil, err
+		}
+		report.Nodes = append(report.Nodes, nodeReport{*status, maps})
+	}
+	report.Healthy = len(report.Errors) == 0 && len(concerns(report)) == 0
+	return report, nil
+}
+
+// concerns is everything that needs attention, one line each.
+func concerns(r *statusReport) []string {
+	var out []string
+	if c := r.Controller; c != nil {
+		if c.Source.Error != "" {
+			out = append(out, "the controller cannot read its source")
+		}
+		for _, p := range c.Problems {
+			out = append(out, p.Object+": "+p.Reason)
+		}
+	}
+	for _, n := range r.Nodes {
+		switch {
+		case !n.Feed.Connected:
+			out = append(out, n.Node+" is not connected to the controller")
+		case !n.Feed.Synced:
+			out = append(out, n.Node+" has not received everything yet")
+		}
+		if n.Plan.Error != "" {
+			out = append(out, n.Node+" could not write its tables")
+		}
+		for _, p := range n.Problems {
+			out = append(out, n.Node+": "+p.Object+": "+p.Reason)
+		}
+	}
+	return out
+}
+
+func renderStatus(w io.Writer, r *statusReport, now time.Time) {
+	if r.Controller != nil {
+		renderController(w, r.Controller, now)
+	}
+	for _, n := range r.Nodes {
+		renderNode(w, &n, now)
+	}
+	for _, e := range r.Errors {
+		fmt.Fprintln(w, "unreachable:", e)
+	}
+	if r.Healthy {
+		fmt.Fprintln(w, "healthy")
+		return
+	}
+	for _, c := range concerns(r) {
+		fmt.Fprintln(w, "attention:", c)
+	}
+}
+
+// line writes one fact of a block.
+func line(w io.Writer, label, format string, args ...any) {
+	fmt.Fprintf(w, "  %-9s "+format+"\n", append([]any{label}, args...)...)
+}
+
+func renderController(w io.Writer, c *admin.ControllerStatus, now time.Time) {
+	fmt.Fprintf(w, "controller  %s, up %s\n", c.Version, ago(now, c.Started))
+	line(w, "source", "%s:%s", c.Source.Kind, c.Source.Path)
+	if c.Source.Error != "" {
+		line(w, "", "cannot be read: %s", c.Source.Error)
+		line(w, "", "the last good objects are in force")
+	}
+	line(w, "objects", "%s", orDash(counts(c.Objects)))
+	for _, n := range c.Nodes {
+		line(w, "node", "%s: connected %s ago, %s, %d accepted, %d refused", n.Node, ago(now, n.Connected), plural(n.Resources, "resource"), n.Acks, n.Nacks)
+		renderNack(w, n.LastNack, now)
+	}
+	if len(c.Nodes) == 0 {
+		line(w, "node", "none is connected")
+	}
+	renderProblems(w, c.Problems, now)
+	fmt.Fprintln(w)
+}
+
+func renderNode(w io.Writer, n *nodeReport, now time.Time) {
+	zone := ""
+	if n.Zone != "" {
+		zone = n.Zone + ", "
+	}
+	fmt.Fprintf(w, "%s  %sheddled %s, kernel %s, up %s\n", n.Node, zone, n.Version, n.Kernel, ago(now, n.Started))
+	renderFeed(w, &n.Feed, now)
+	line(w, "tables", "%s, %s, %s", plural(n.Pods, "pod"), plural(n.Services, "service port"), plural(n.Endpoints, "endpoint"))
+	line(w, "", "last change %s ago: %s in %s", ago(now, n.Plan.Applied), plural(n.Plan.LastOps, "operation"), seconds(n.Plan.LastTook))
+	if n.Plan.Error != "" {
+		line(w, "", "not applied: %s", n.Plan.Error)
+	}
+	line(w, "maps", "%s", orDash(fullest(n.Maps)))
+	renderFeatures(w, n.Features)
+	renderReasons(w, n.Reasons)
+	renderProblems(w, n.Problems, now)
+	fmt.Fprintln(w)
+}
+
+func renderFeed(w io.Writer, f *admin.Feed, now time.Time) {
+	state := fmt.Sprintf("connected to %s for %s", f.Server, ago(now, f.Since))
+	if !f.Connected {
+		state = fmt.Sprintf("NOT connected to %s for %s", f.Server, ago(now, f.Since))
+	}
+	switch {
+	case !f.Synced:
+		state += ", not synced yet"
+	case f.FromCache:
+		state += ", working from the cache on disk"
+	default:
+		state += ", synced"
+	}
+	line(w, "feed", "%s", state)
+	if f.Error != "" && !f.Connected {
+		line(w, "", "last error: %s", f.Error)
+	}
+	line(w, "", "%s, %d accepted, %d refused", plural(f.Resources, "resource"), f.Acks, f.Nacks)
+	renderNack(w, f.LastNack, now)
+}
+
+func renderNack(w io.Writer, n *admin.Nack, now time.Time) {
+	if n != nil {
+		line(w, "", "last refused %s ago: %s (%s): %s", ago(now, n.Time), n.Resource, short(n.Type), n.Error)
+	}
+}
+
+// short is the message name of a type URL.
+func short(typeURL string) string { return typeURL[strings.LastIndexByte(typeURL, '/')+1:] }
+
+func renderFeatures(w io.Writer, features []admin.Feature) {
+	var on []string
+	for _, f := range features {
+		if f.On {
+			on = append(on, f.Name)
+		}
+	}
+	line(w, "kernel", "%s", orDash(strings.Join(on, ", ")))
+	for _, f := range features {
+		if !f.On {
+			line(w, "", "without %s: %s", f.Name, f.Reason)
+		}
+	}
+}
+
+// passing are the reasons of connections that Heddle served or left alone; all
+// others refuse a connection or drop a packet.
+var passing = []string{"balanced", "affinity", "not_service", "not_enrolled", "own_socket", "protocol", "service_unhooked"}
+
+func renderReasons(w io.Writer, reasons []admin.Count) {
+	var passed, refused []admin.Count
+	for _, c := range reasons {
+		if slices.Contains(passing, c.Name) {
+			passed = append(passed, c)
+		} else {
+			refused = append(refused, c)
+		}
+	}
+	line(w, "passed", "%s", orDash(counts(passed)))
+	line(w, "refused", "%s", orDash(counts(refused)))
+}
+
+func renderProblems(w io.Writer, problems []admin.Problem, now time.Time) {
+	for _, p := range problems {
+		line(w, "problem", "%s: %s (for %s)", p.Object, p.Reason, ago(now, p.Since))
+		line(w, "", "%s", p.Detail)
+	}
+}
+
+// fullest names the maps that are used most, the fullest first.
+func fullest(maps []admin.Map) string {
+	use := func(m admin.Map) float64 {
+		if m.MaxEntries == 0 || m.Entries < 0 {
+			return 0
+		}
+		return float64(m.Entries) / float64(m.MaxEntries)
+	}
+	sorted := slices.SortedStableFunc(slices.Values(maps), func(a, b admin.Map) int {
+		switch {
+		case use(a) > use(b):
+			return -1
+		case use(a) < use(b):
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	var parts []string
+	for _, m := range sorted[:min(3, len(sorted))] {
+		parts = append(parts, fmt.Sprintf("%s %d of %d", m.Name, max(m.Entries, 0), m.MaxEntries))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func seconds(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
