@@ -86,16 +86,16 @@ func (b *builder) needs(group []*offer, whole bool) room {
 	for _, o := range group {
 		for _, key := range o.keys {
 			if _, ok := b.current.Services[key]; !ok {
-				n.Services++
+				n.services++
 			}
 		}
 		if _, ok := b.current.Splits[o.id]; !ok && o.splits() {
-			n.Splits++
+			n.splits++
 		}
 		if whole {
 			for member := range b.members(o) {
 				if _, ok := b.current.Members[member]; !ok {
-					n.Members++
+					n.members++
 				}
 			}
 		}
@@ -104,9 +104,9 @@ func (b *builder) needs(group []*offer, whole bool) room {
 				continue
 			}
 			counted = append(counted, t)
-			if c := b.need(t); whole || c.Clusters > 0 {
-				n.Clusters += c.Clusters
-				n.Endpoints += c.Endpoints
+			if c := b.need(t); whole || c.clusters > 0 {
+				n.clusters += c.clusters
+				n.endpoints += c.endpoints
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func (b *builder) commit(o *offer) {
 		val.Split = o.id
 		b.out.Splits[o.id] = alias(o.shares)
 		if _, ok := b.current.Splits[o.id]; !ok {
-			b.room.Splits--
+			b.room.splits--
 		}
 	case len(o.shares) == 1:
 		val.Cluster = o.shares[0].cluster
@@ -195,11 +195,11 @@ func (b *builder) publish(o *offer, val bpf.ServiceVal) {
 			continue
 		}
 		if _, ok := b.current.Members[member]; !ok {
-			if b.room.Members <= 0 {
+			if b.room.members <= 0 {
 				left++
 				continue
 			}
-			b.room.Members--
+			b.room.members--
 		}
 		b.out.Members[member] = val
 	}
@@ -207,11 +207,11 @@ func (b *builder) publish(o *offer, val bpf.ServiceVal) {
 		b.full = true
 		b.problem("Service "+o.port.Resource, ReasonMapFull,
 			"clients are not kept at %d of the endpoints of port %d/%s: %s",
-			left, o.port.Port, o.port.Protocol, b.room.lacks(room{Members: left}))
+			left, o.port.Port, o.port.Protocol, b.room.lacks(room{members: left}))
 	}
 	for _, key := range o.keys {
 		if _, ok := b.current.Services[key]; !ok {
-			b.room.Services--
+			b.room.services--
 		}
 		b.out.Services[key] = val
 		o.port.Addresses = append(o.port.Addresses, bpf.AddrOf(key.Addr))

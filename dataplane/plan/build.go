@@ -217,7 +217,16 @@ func leaves(current, next *Contents) bool {
 	return lacksKey(current.Pods, next.Pods) || lacksKey(current.Ifaces, next.Ifaces) ||
 		lacksKey(current.Counters, next.Counters) || lacksKey(current.Services, next.Services) ||
 		lacksKey(current.Splits, next.Splits) || lacksKey(current.Clusters, next.Clusters) ||
-		lacksKey(current.Members, next.Members) || current.Slots() > next.Slots()
+		lacksKey(current.Members, next.Members) || len(current.Strays) > 0 || shrinks(current, next)
+}
+
+func shrinks(current, next *Contents) bool {
+	for id, c := range current.Clusters {
+		if len(c.Endpoints) > len(next.Clusters[id].Endpoints) {
+			return true
+		}
+	}
+	return false
 }
 
 func lacksKey[K comparable, V any](of, in map[K]V) bool {

@@ -13,29 +13,33 @@ type Limits struct {
 	Pods, Services, Splits, Clusters, Endpoints, Members int
 }
 
-// room is what is still free in the tables. Entries that the plan is about to
-// remove count as taken, because Diff adds before it removes; see
-// Contents.Deferred.
-type room Limits
+// room is what is still free in the tables, or what something takes of it.
+// Entries that the plan is about to remove count as taken, because Diff adds
+// before it removes; see Contents.Deferred.
+type room struct {
+	pods, ifaces, services, splits, clusters, endpoints, members int
+}
 
 func roomBeside(l Limits, current *Contents) room {
 	return room{
-		Pods:      l.Pods - max(len(current.Pods), len(current.Ifaces), len(current.Counters)),
-		Services:  l.Services - len(current.Services),
-		Splits:    l.Splits - len(current.Splits),
-		Clusters:  l.Clusters - len(current.Clusters),
-		Endpoints: l.Endpoints - current.Slots(),
-		Members:   l.Members - len(current.Members),
+		pods:      l.Pods - len(current.Pods),
+		ifaces:    l.Pods - max(len(current.Ifaces), len(current.Counters)),
+		services:  l.Services - len(current.Services),
+		splits:    l.Splits - len(current.Splits),
+		clusters:  l.Clusters - len(current.Clusters),
+		endpoints: l.Endpoints - current.Slots(),
+		members:   l.Members - len(current.Members),
 	}
 }
 
 func (r *room) take(n room) {
-	r.Pods -= n.Pods
-	r.Services -= n.Services
-	r.Splits -= n.Splits
-	r.Clusters -= n.Clusters
-	r.Endpoints -= n.Endpoints
-	r.Members -= n.Members
+	r.pods -= n.pods
+	r.ifaces -= n.ifaces
+	r.services -= n.services
+	r.splits -= n.splits
+	r.clusters -= n.clusters
+	r.endpoints -= n.endpoints
+	r.members -= n.members
 }
 
 // lacks names the tables that do not take n more entries, with the flag that
@@ -46,12 +50,13 @@ func (r room) lacks(n room) string {
 		free, need int
 		table      string
 	}{
-		{r.Pods, n.Pods, bpf.MapPods},
-		{r.Services, n.Services, bpf.MapServices},
-		{r.Splits, n.Splits, bpf.MapSplits},
-		{r.Clusters, n.Clusters, bpf.MapClusters},
-		{r.Endpoints, n.Endpoints, bpf.MapEndpoints},
-		{r.Members, n.Members, bpf.MapMembers},
+		{r.pods, n.pods, bpf.MapPods},
+		{r.ifaces, n.ifaces, bpf.MapIfaces},
+		{r.services, n.services, bpf.MapServices},
+		{r.splits, n.splits, bpf.MapSplits},
+		{r.clusters, n.clusters, bpf.MapClusters},
+		{r.endpoints, n.endpoints, bpf.MapEndpoints},
+		{r.members, n.members, bpf.MapMembers},
 	} {
 		if t.need > 0 && t.need > t.free {
 			full = append(full, fmt.Sprintf("%s has room for %d of %d entries (raise %s)",

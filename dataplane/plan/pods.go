@@ -22,7 +22,8 @@ func (b *builder) pods(pods []Pod) {
 
 // newcomer is 0 for a pod that the tables hold, 1 for another.
 func (b *builder) newcomer(p Pod) int {
-	if _, ok := b.current.Pods[p.Netns]; ok {
+	val, ok := b.current.Pods[p.Netns]
+	if ok && val.Ifindex == p.Ifindex && val.Scope == b.id("scope", p.Namespace) {
 		return 0
 	}
 	return 1
@@ -38,17 +39,13 @@ func (b *builder) pod(p Pod) {
 		b.problem(object, ReasonDuplicatePod, "another pod has its interface %d; it is not enrolled", p.Ifindex)
 		return
 	}
-	_, hasPod := b.current.Pods[p.Netns]
-	_, hasIface := b.current.Ifaces[p.Ifindex]
-	if !hasPod || !hasIface && p.Ifindex != 0 {
-		need := room{Pods: 1}
-		if lack := b.room.lacks(need); lack != "" {
-			b.full = true
-			b.problem(object, ReasonMapFull, "it is not enrolled: %s", lack)
-			return
-		}
-		b.room.take(need)
+	need := b.podNeeds(p)
+	if lack := b.room.lacks(need); lack != "" {
+		b.full = true
+		b.problem(object, ReasonMapFull, "it is not enrolled: %s", lack)
+		return
 	}
+	b.room.take(need)
 
 	scope, ok := b.scope(p.Namespace)
 	if !ok {
@@ -62,6 +59,18 @@ func (b *builder) pod(p Pod) {
 		b.out.Ifaces[p.Ifindex] = b.iface(object, p)
 		b.out.Counters[p.Ifindex] = true
 	}
+}
+
+func (b *builder) podNeeds(p Pod) room {
+	var n room
+	if _, ok := b.current.Pods[p.Netns]; !ok {
+		n.pods = 1
+	}
+	_, permitted := b.current.Ifaces[p.Ifindex]
+	if counted := b.current.Counters[p.Ifindex]; p.Ifindex != 0 && !(permitted && counted) {
+		n.ifaces = 1
+	}
+	return n
 }
 
 // iface lists the addresses that packets from the pod may carry.

@@ -94,9 +94,9 @@ func (b *builder) newTarget(id uint64, ref clusterRef) *target {
 // need is the room that a cluster takes beyond what it has.
 func (b *builder) need(t *target) room {
 	now, programmed := b.current.Clusters[t.id]
-	n := room{Endpoints: max(0, len(t.slots)-len(now.Endpoints))}
+	n := room{endpoints: max(0, len(t.slots)-len(now.Endpoints))}
 	if !programmed {
-		n.Clusters = 1
+		n.clusters = 1
 	}
 	return n
 }
@@ -110,7 +110,7 @@ func (b *builder) use(t *target) {
 	}
 	t.planned = true
 	n := b.need(t)
-	if missing := n.Endpoints - max(b.room.Endpoints, 0); missing > 0 {
+	if missing := n.endpoints - max(b.room.endpoints, 0); missing > 0 {
 		b.full = true
 		b.problem("Cluster "+t.ref.name, ReasonMapFull, "%d of its %d endpoints are left out: %s",
 			missing, len(t.slots), b.room.lacks(n))
