@@ -13,15 +13,16 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"heddle.io/heddle/api/xds"
+	"heddle.io/heddle/dataplane/feed/feedtest"
 	"heddle.io/heddle/dataplane/state"
 )
 
 // cachedServer returns a server, and a client of it that wrote its cache.
-func cachedServer(t *testing.T) (*server, string) {
-	s := newServer(t)
-	s.setShop()
+func cachedServer(t *testing.T) (*feedtest.Server, string) {
+	s := feedtest.New(t)
+	s.SetShop()
 	file := filepath.Join(t.TempDir(), "state", "feed")
-	c := run(t, Options{Server: "unix://" + s.path, Cache: file})
+	c := run(t, Options{Server: s.Address(), Cache: file})
 	c.until(hasWeight("cart", 1))
 	eventually(t, "a cache file", func() bool { _, err := os.Stat(file); return err == nil })
 	c.stop()
@@ -30,8 +31,8 @@ func cachedServer(t *testing.T) (*server, string) {
 
 func TestRestartWithoutServerUsesCache(t *testing.T) {
 	s, file := cachedServer(t)
-	s.kill()
-	c := run(t, Options{Server: "unix://" + s.path, Cache: file})
+	s.Kill()
+	c := run(t, Options{Server: s.Address(), Cache: file})
 	u := c.until(hasWeight("cart", 1))
 	if !u.FromCache || len(u.Snapshot.Workloads) != 1 || u.Snapshot.Node.Zone != "z1" {
 		t.Errorf("update is %+v", u)
@@ -42,9 +43,9 @@ func TestRestartWithoutServerUsesCache(t *testing.T) {
 
 	// The server comes back with a change and a removal; both arrive, although
 	// it only sends differences.
-	s.set(xds.ServiceType, "shop/cart", service("cart", 2))
-	s.remove(xds.WorkloadType, "shop/web")
-	s.start()
+	s.Set(xds.ServiceType, "shop/cart", feedtest.Service("cart", 2))
+	s.Remove(xds.WorkloadType, "shop/web")
+	s.Start()
 	c.until("a confirmed state", func(*state.Snapshot) bool { return !c.last.FromCache })
 	if _, ok := hasWeight("cart", 2); !ok(c.last.Snapshot) || len(c.last.Snapshot.Workloads) != 0 {
 		t.Errorf("snapshot is %+v", c.last.Snapshot)
@@ -58,10 +59,10 @@ func TestRestartWithoutServerUsesCache(t *testing.T) {
 // no chance to write it.
 func TestCacheIsWrittenAsItGoes(t *testing.T) {
 	s, file := cachedServer(t)
-	c := run(t, Options{Server: "unix://" + s.path, Cache: file})
+	c := run(t, Options{Server: s.Address(), Cache: file})
 	c.until(hasWeight("cart", 1))
 	for i := range uint32(50) {
-		s.set(xds.ServiceType, "shop/cart", service("cart", 10+i))
+		s.Set(xds.ServiceType, "shop/cart", feedtest.Service("cart", 10+i))
 	}
 	eventually(t, "the last change in the file", func() bool {
 		data, err := os.ReadFile(file)
@@ -122,7 +123,7 @@ func TestUnusableCacheIsNotTrusted(t *testing.T) {
 		})
 	}
 	// The server repairs it.
-	c := run(t, Options{Server: "unix://" + s.path, Cache: file})
+	c := run(t, Options{Server: s.Address(), Cache: file})
 	c.until(hasWeight("cart", 1))
 	eventually(t, "no problems", func() bool { return len(c.Problems()) == 0 })
 }
@@ -143,13 +144,13 @@ func TestOversizedCacheIsNotRead(t *testing.T) {
 }
 
 func TestUnwritableCacheIsReported(t *testing.T) {
-	s := newServer(t)
-	s.setShop()
+	s := feedtest.New(t)
+	s.SetShop()
 	file := filepath.Join(t.TempDir(), "not-a-directory")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := run(t, Options{Server: "unix://" + s.path, Cache: filepath.Join(file, "feed")})
+	c := run(t, Options{Server: s.Address(), Cache: filepath.Join(file, "feed")})
 	c.until(hasWeight("cart", 1))
 	eventually(t, "a problem", func() bool { return len(c.Problems()) == 1 && c.Problems()[0].Reason == "CacheUnusable" })
 }
@@ -178,8 +179,8 @@ func FuzzCache(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
-	must(xds.ServiceType, "shop/cart", encoded(f, service("cart", 1)))
-	must(xds.ClusterType, clusterName("cart"), encoded(f, cluster("cart", 1, 2)))
+	must(xds.ServiceType, "shop/cart", encoded(f, feedtest.Service("cart", 1)))
+	must(xds.ClusterType, feedtest.ClusterName("cart"), encoded(f, feedtest.Cluster("cart", 1, 2)))
 	var responses []*discovery.DeltaDiscoveryResponse
 	for _, t := range st.tables() {
 		responses = append(responses, &discovery.DeltaDiscoveryResponse{TypeUrl: t.typeURL(), Resources: t.encode()})

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"heddle.io/heddle/api/xds"
+	"heddle.io/heddle/dataplane/feed/feedtest"
 )
 
 func encoded(t testing.TB, m proto.Message) *anypb.Any {
@@ -27,9 +28,9 @@ func broken[T proto.Message](m T, change func(T)) T {
 }
 
 func TestDecodeRefuses(t *testing.T) {
-	svc := func(change func(*xds.Service)) proto.Message { return broken(service("cart", 1), change) }
-	cl := func(change func(*xds.Cluster)) proto.Message { return broken(cluster("cart", 1), change) }
-	wl := func(change func(*xds.Workload)) proto.Message { return broken(workload("web", true), change) }
+	svc := func(change func(*xds.Service)) proto.Message { return broken(feedtest.Service("cart", 1), change) }
+	cl := func(change func(*xds.Cluster)) proto.Message { return broken(feedtest.Cluster("cart", 1), change) }
+	wl := func(change func(*xds.Workload)) proto.Message { return broken(feedtest.Workload("web", true), change) }
 	mapped := []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1}
 	for name, test := range map[string]struct {
 		resource string
@@ -71,13 +72,13 @@ func TestDecodeRefuses(t *testing.T) {
 		"cluster name port":     {"shop/cart/080/tcp", cl(func(c *xds.Cluster) { c.Name = "shop/cart/080/tcp" }), "not a port"},
 		"cluster name protocol": {"shop/cart/80/sctp", cl(func(c *xds.Cluster) { c.Name = "shop/cart/80/sctp" }), "tcp or udp"},
 		"cluster resource name": {"shop/other/80/tcp", cl(func(*xds.Cluster) {}), "does not match"},
-		"cluster locality":      {clusterName("cart"), cl(func(c *xds.Cluster) { c.Locality = 9 }), "locality 9"},
-		"endpoint health":       {clusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints[0].Health = 0 }), "health 0"},
-		"endpoint port":         {clusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints[0].Port = 0 }), "1 to 65535"},
-		"endpoint multicast":    {clusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints[0].Address = []byte{224, 0, 0, 1} }), "no address"},
-		"endpoints":             {clusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints = make([]*xds.Endpoint, 10001) }), "10001 endpoints"},
-		"endpoint empty":        {clusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints = make([]*xds.Endpoint, 1) }), "0 bytes"},
-		"too big":               {clusterName("cart"), cl(func(c *xds.Cluster) { c.Name = strings.Repeat("x", maxResource) }), "the limit is"},
+		"cluster locality":      {feedtest.ClusterName("cart"), cl(func(c *xds.Cluster) { c.Locality = 9 }), "locality 9"},
+		"endpoint health":       {feedtest.ClusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints[0].Health = 0 }), "health 0"},
+		"endpoint port":         {feedtest.ClusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints[0].Port = 0 }), "1 to 65535"},
+		"endpoint multicast":    {feedtest.ClusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints[0].Address = []byte{224, 0, 0, 1} }), "no address"},
+		"endpoints":             {feedtest.ClusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints = make([]*xds.Endpoint, 10001) }), "10001 endpoints"},
+		"endpoint empty":        {feedtest.ClusterName("cart"), cl(func(c *xds.Cluster) { c.Endpoints = make([]*xds.Endpoint, 1) }), "0 bytes"},
+		"too big":               {feedtest.ClusterName("cart"), cl(func(c *xds.Cluster) { c.Name = strings.Repeat("x", maxResource) }), "the limit is"},
 		"long resource name":    {strings.Repeat("x", maxKey+1), cl(func(*xds.Cluster) {}), "resource name has"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,10 +100,10 @@ func TestPutRefusesEnvelopes(t *testing.T) {
 	services := newStore(node).services
 	for want, r := range map[string]*discovery.Resource{
 		"no contents":                        {Name: "shop/cart"},
-		"in a response of Service":           {Name: "shop/cart", Resource: encoded(t, cluster("cart"))},
+		"in a response of Service":           {Name: "shop/cart", Resource: encoded(t, feedtest.Cluster("cart"))},
 		"not a heddle.v1.Service":            {Name: "shop/cart", Resource: &anypb.Any{TypeUrl: xds.ServiceType, Value: []byte{0xff}}},
-		"resource version has 300 bytes":     {Name: "shop/cart", Version: strings.Repeat("v", 300), Resource: encoded(t, service("cart", 1))},
-		"name has the character '/' at byte": {Name: "shop/cart/x", Resource: encoded(t, broken(service("cart", 1), func(s *xds.Service) { s.Name = "cart/x" }))},
+		"resource version has 300 bytes":     {Name: "shop/cart", Version: strings.Repeat("v", 300), Resource: encoded(t, feedtest.Service("cart", 1))},
+		"name has the character '/' at byte": {Name: "shop/cart/x", Resource: encoded(t, broken(feedtest.Service("cart", 1), func(s *xds.Service) { s.Name = "cart/x" }))},
 	} {
 		if err := services.put(r); err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), `"cart/x" `, ""), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -113,7 +114,7 @@ func TestPutRefusesEnvelopes(t *testing.T) {
 // FuzzDecode gives any bytes to every decoder: none may panic, and what is
 // accepted is within the bounds.
 func FuzzDecode(f *testing.F) {
-	for _, m := range []proto.Message{&xds.Node{Name: node, Zone: "z"}, workload("web", true), cluster("cart", 1, 2), service("cart", 3)} {
+	for _, m := range []proto.Message{&xds.Node{Name: node, Zone: "z"}, feedtest.Workload("web", true), feedtest.Cluster("cart", 1, 2), feedtest.Service("cart", 3)} {
 		a := encoded(f, m)
 		for i, url := range xds.Types {
 			if url == a.TypeUrl {

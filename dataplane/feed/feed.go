@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -27,6 +28,12 @@ type Options struct {
 	Cache  string      // file for the last good state; empty: none
 	TLS    *tls.Config // nil: plaintext, for unix sockets and loopback only
 	Log    *slog.Logger
+}
+
+// Validate reports everything that is wrong with o.
+func (o Options) Validate() error {
+	_, err := target(o)
+	return errors.Join(checkName("node name (--node)", o.Node, maxName), err)
 }
 
 // Update is a new state to put in force.
@@ -63,10 +70,7 @@ type Feed struct {
 
 // New returns a feed that has published nothing.
 func New(o Options) (*Feed, error) {
-	if err := checkName("node name", o.Node, maxName); err != nil {
-		return nil, err
-	}
-	if _, err := target(o); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	if o.Log == nil {

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"heddle.io/heddle/api/xds"
+	"heddle.io/heddle/dataplane/feed/feedtest"
 	"heddle.io/heddle/dataplane/state"
 )
 
 func TestFollowsChangesAndRemovals(t *testing.T) {
-	s := newServer(t)
-	s.setShop()
-	c := s.client(t)
+	s := feedtest.New(t)
+	s.SetShop()
+	c := follow(t, s)
 	u := c.until(hasWeight("cart", 1))
 	if u.FromCache {
 		t.Error("the first update claims to come from the cache")
@@ -24,13 +25,13 @@ func TestFollowsChangesAndRemovals(t *testing.T) {
 	if w := u.Snapshot.Workloads["shop/web"]; !w.Mesh || len(w.Addresses) != 1 {
 		t.Errorf("workload is %+v", w)
 	}
-	if n := len(u.Snapshot.Clusters[clusterName("cart")].Endpoints); n != 2 {
+	if n := len(u.Snapshot.Clusters[feedtest.ClusterName("cart")].Endpoints); n != 2 {
 		t.Errorf("%d endpoints, want 2", n)
 	}
 
-	s.set(xds.ServiceType, "shop/cart", service("cart", 7))
+	s.Set(xds.ServiceType, "shop/cart", feedtest.Service("cart", 7))
 	c.until(hasWeight("cart", 7))
-	s.remove(xds.WorkloadType, "shop/web")
+	s.Remove(xds.WorkloadType, "shop/web")
 	c.until("no workload", func(s *state.Snapshot) bool { return len(s.Workloads) == 0 })
 
 	status := c.Status()
@@ -42,9 +43,9 @@ func TestFollowsChangesAndRemovals(t *testing.T) {
 // Before every type is known there is nothing to put in force: an empty
 // snapshot would empty the kernel's tables.
 func TestPublishesNothingWithoutServer(t *testing.T) {
-	s := newServer(t)
-	s.kill()
-	c := s.client(t)
+	s := feedtest.New(t)
+	s.Kill()
+	c := follow(t, s)
 	eventually(t, "an error in the status", func() bool { return c.Status().Error != "" })
 	select {
 	case u := <-c.Updates():
@@ -57,7 +58,7 @@ func TestPublishesNothingWithoutServer(t *testing.T) {
 }
 
 func TestEmptyServerIsSynced(t *testing.T) {
-	c := newServer(t).client(t)
+	c := follow(t, feedtest.New(t))
 	c.until("nothing in it", func(s *state.Snapshot) bool { return len(s.Services) == 0 })
 	if !c.Status().Synced {
 		t.Error("not synced")
@@ -67,21 +68,21 @@ func TestEmptyServerIsSynced(t *testing.T) {
 // A bad resource is refused by name; the good ones beside it are applied, and
 // what was known of the bad one stays.
 func TestBadResourceKeepsLastGood(t *testing.T) {
-	s := newServer(t)
-	s.setShop()
-	s.set(xds.ClusterType, clusterName("bad"), cluster("bad", 3))
-	s.set(xds.ServiceType, "shop/bad", service("bad", 1))
-	c := s.client(t)
+	s := feedtest.New(t)
+	s.SetShop()
+	s.Set(xds.ClusterType, feedtest.ClusterName("bad"), feedtest.Cluster("bad", 3))
+	s.Set(xds.ServiceType, "shop/bad", feedtest.Service("bad", 1))
+	c := follow(t, s)
 	c.until(hasWeight("bad", 1))
 
-	bad := service("bad", 2)
+	bad := feedtest.Service("bad", 2)
 	bad.Ports[0].Port = 70000
-	s.set(xds.ServiceType, "shop/bad", bad)
-	eventually(t, "a NACK", func() bool { return len(s.nacks()) > 0 })
-	if text := s.nacks()[0]; !strings.Contains(text, "shop/bad: ports[0]: port is 70000") {
+	s.Set(xds.ServiceType, "shop/bad", bad)
+	eventually(t, "a NACK", func() bool { return len(s.Nacks()) > 0 })
+	if text := s.Nacks()[0]; !strings.Contains(text, "shop/bad: ports[0]: port is 70000") {
 		t.Errorf("the NACK says %q", text)
 	}
-	s.set(xds.ServiceType, "shop/cart", service("cart", 5))
+	s.Set(xds.ServiceType, "shop/cart", feedtest.Service("cart", 5))
 	u := c.until(hasWeight("cart", 5))
 	if w := u.Snapshot.Services["shop/bad"].Ports[0].Clusters[0].Weight; w != 1 {
 		t.Errorf("weight of the refused service is %d, want the last good 1", w)
@@ -95,10 +96,10 @@ func TestBadResourceKeepsLastGood(t *testing.T) {
 	}
 
 	// Still refused after a reconnect, because its old version is announced.
-	s.kill()
-	s.start()
-	eventually(t, "a second NACK", func() bool { return len(s.nacks()) > 1 })
-	s.set(xds.ServiceType, "shop/bad", service("bad", 3))
+	s.Kill()
+	s.Start()
+	eventually(t, "a second NACK", func() bool { return len(s.Nacks()) > 1 })
+	s.Set(xds.ServiceType, "shop/bad", feedtest.Service("bad", 3))
 	c.until(hasWeight("bad", 3))
 	if got := c.Problems(); len(got) != 0 {
 		t.Errorf("problems after the repair: %v", got)
@@ -106,15 +107,15 @@ func TestBadResourceKeepsLastGood(t *testing.T) {
 }
 
 func TestReconnectsAndCatchesUp(t *testing.T) {
-	s := newServer(t)
-	s.setShop()
-	c := s.client(t)
+	s := feedtest.New(t)
+	s.SetShop()
+	c := follow(t, s)
 	c.until(hasWeight("cart", 1))
 	for i := range uint32(5) {
-		s.kill()
+		s.Kill()
 		eventually(t, "disconnected", func() bool { return !c.Status().Connected })
-		s.set(xds.ServiceType, "shop/cart", service("cart", 10+i))
-		s.start()
+		s.Set(xds.ServiceType, "shop/cart", feedtest.Service("cart", 10+i))
+		s.Start()
 		started := time.Now()
 		c.until(hasWeight("cart", 10+i))
 		if took := time.Since(started); took > 3*time.Second {
@@ -122,28 +123,28 @@ func TestReconnectsAndCatchesUp(t *testing.T) {
 		}
 	}
 	// What it announced was the version it had, so only the difference came.
-	subs := s.subscriptions()
+	subs := s.Subscriptions()
 	if last := subs[len(subs)-1]; last["shop/cart"] == "" {
 		t.Errorf("subscribed anew with versions %v", last)
 	}
 	// What was removed while away is removed here.
-	s.kill()
-	s.remove(xds.ServiceType, "shop/cart")
-	s.start()
+	s.Kill()
+	s.Remove(xds.ServiceType, "shop/cart")
+	s.Start()
 	c.until("no service", func(s *state.Snapshot) bool { return len(s.Services) == 0 })
 }
 
 func TestManyRapidChangesEndInTheLast(t *testing.T) {
-	s := newServer(t)
-	s.setShop()
-	c := s.client(t)
+	s := feedtest.New(t)
+	s.SetShop()
+	c := follow(t, s)
 	c.until(hasWeight("cart", 1))
 	for i := range uint32(100) {
-		s.set(xds.ServiceType, "shop/cart", service("cart", 100+i))
-		s.set(xds.ClusterType, clusterName("cart"), cluster("cart", byte(i+1)))
+		s.Set(xds.ServiceType, "shop/cart", feedtest.Service("cart", 100+i))
+		s.Set(xds.ClusterType, feedtest.ClusterName("cart"), feedtest.Cluster("cart", byte(i+1)))
 	}
 	c.until("the last endpoint and weight", func(s *state.Snapshot) bool {
-		e := s.Clusters[clusterName("cart")].Endpoints
+		e := s.Clusters[feedtest.ClusterName("cart")].Endpoints
 		_, ok := hasWeight("cart", 199)
 		return ok(s) && len(e) == 1 && e[0].Address.Addr().As4()[3] == 100
 	})
@@ -152,27 +153,27 @@ func TestManyRapidChangesEndInTheLast(t *testing.T) {
 // A service that moves to a cluster which arrives later keeps its old cluster
 // until then.
 func TestServiceWaitsForItsCluster(t *testing.T) {
-	s := newServer(t)
-	s.setShop()
-	c := s.client(t)
+	s := feedtest.New(t)
+	s.SetShop()
+	c := follow(t, s)
 	c.until(hasWeight("cart", 1))
 
-	moved := service("cart", 9)
-	moved.Ports[0].Clusters[0].Cluster = clusterName("cart-v2")
-	s.set(xds.ServiceType, "shop/cart", moved)
-	s.remove(xds.ClusterType, clusterName("cart"))
+	moved := feedtest.Service("cart", 9)
+	moved.Ports[0].Clusters[0].Cluster = feedtest.ClusterName("cart-v2")
+	s.Set(xds.ServiceType, "shop/cart", moved)
+	s.Remove(xds.ClusterType, feedtest.ClusterName("cart"))
 	c.until("the old service with the old cluster", func(s *state.Snapshot) bool {
 		_, old := hasWeight("cart", 1)
-		return old(s) && len(s.Clusters[clusterName("cart")].Endpoints) == 2
+		return old(s) && len(s.Clusters[feedtest.ClusterName("cart")].Endpoints) == 2
 	})
-	s.set(xds.ClusterType, clusterName("cart-v2"), cluster("cart-v2", 8))
+	s.Set(xds.ClusterType, feedtest.ClusterName("cart-v2"), feedtest.Cluster("cart-v2", 8))
 	u := c.until(hasWeight("cart", 9))
 	if len(u.Snapshot.Clusters) != 1 {
 		t.Errorf("clusters are %v", u.Snapshot.Clusters)
 	}
 
 	// It does not wait for ever.
-	s.remove(xds.ClusterType, clusterName("cart-v2"))
+	s.Remove(xds.ClusterType, feedtest.ClusterName("cart-v2"))
 	c.until("the service without its cluster", func(s *state.Snapshot) bool {
 		return len(s.Services) == 1 && len(s.Clusters) == 0
 	})
