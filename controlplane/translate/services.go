@@ -1,0 +1,149 @@
+package translate
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"heddle.io/heddle/api/xds"
+	"heddle.io/heddle/controlplane/model"
+)
+
+// services makes the Services that nodes translate: those with cluster IPs. A
+// Service with routes of other namespaces has one more variant for each.
+func (b *build) services() {
+	attached := b.attach()
+	for _, key := range slices.SortedFunc(maps.Keys(b.Services), model.Key.Compare) {
+		s := b.Services[key]
+		if s.Kind != model.ClusterIP {
+			continue
+		}
+		if len(s.Addresses) == 0 {
+			b.problem("Service "+key.String(), "NoAddress", "it has no clusterIP and nobody here assigns one: set spec.clusterIP, or make it headless with clusterIP: None")
+			continue
+		}
+		b.service(s, "", attached)
+		for _, scope := range slices.Sorted(maps.Keys(attached.scopes[key])) {
+			if scope != "" {
+				b.service(s, scope, attached)
+			}
+		}
+	}
+}
+
+// service makes one variant of a Service. That of everybody has all ports, that
+// of a client namespace only those that a route of the namespace decides: at the
+// others its clients find the variant of everybody.
+func (b *build) service(s *model.Service, scope string, attached attachments) {
+	audience := Mesh
+	name := s.String()
+	if scope != "" {
+		audience = NamespaceAudience(scope)
+		name += "@" + scope
+	}
+	m := &xds.Service{
+		Namespace:       s.Namespace,
+		Name:            s.Name,
+		Scope:           scope,
+		Addresses:       encode(s.Addresses),
+		AffinitySeconds: s.AffinitySeconds,
+	}
+	for _, p := range s.Ports {
+		if p.Protocol != model.TCP && p.Protocol != model.UDP {
+			continue
+		}
+		port := &xds.ServicePort{Name: p.Name, Port: uint32(p.Port), Protocol: xds.Protocol(p.Protocol)}
+		route := attached.routes[frontend{s.Key, scope, p.Port}]
+		switch {
+		case p.Protocol == model.TCP && route != nil:
+			port.Route = route.object()
+			port.Clusters = b.backends(route, audience)
+		case scope == "":
+			port.Clusters = []*xds.WeightedCluster{{
+				Cluster: b.use(s, p, audience),
+				Weight:  1,
+				Backend: backendText(s.Key, p.Port),
+			}}
+		default:
+			continue
+		}
+		m.Ports = append(m.Ports, port)
+	}
+	b.emit(serviceType, name, m, audience)
+}
+
+func backendText(service model.Key, port uint16) string {
+	return fmt.Sprintf("%s:%d", service, port)
+}
+
+// cluster is a Cluster in use.
+type cluster struct {
+	service   *model.Service
+	port      model.ServicePort
+	audiences map[string]bool
+}
+
+// use notes that an audience needs the endpoints of a Service port, and returns
+// the name of their Cluster.
+func (b *build) use(s *model.Service, p model.ServicePort, audience string) string {
+	name := fmt.Sprintf("%s/%d/%s", s.Key, p.Port, p.Protocol)
+	c := b.clusters[name]
+	if c == nil {
+		c = &cluster{service: s, port: p, audiences: make(map[string]bool)}
+		b.clusters[name] = c
+	}
+	c.audiences[audience] = true
+	return name
+}
+
+// maxEndpoints is what nodes accept in one Cluster.
+const maxEndpoints = 10_000
+
+func (b *build) emitClusters() {
+	for name, c := range b.clusters {
+		endpoints := b.Endpoints(c.service, c.port)
+		if len(endpoints) > maxEndpoints {
+			b.problem("Service "+c.service.String(), "TooManyEndpoints",
+				fmt.Sprintf("port %d has %d endpoints, nodes take %d; the others get no connections: split the Service", c.port.Port, len(endpoints), maxEndpoints))
+			endpoints = endpoints[:maxEndpoints]
+		}
+		m := &xds.Cluster{Name: name, Locality: locality(c.service.Locality)}
+		for _, e := range endpoints {
+			health := xds.Health_READY
+			if e.Draining {
+				health = xds.Health_DRAINING
+			}
+			m.Endpoints = append(m.Endpoints, &xds.Endpoint{
+				Address:  e.Address.Addr().AsSlice(),
+				Port:     uint32(e.Address.Port()),
+				Node:     e.Node,
+				Zone:     e.Zone,
+				Health:   health,
+				Workload: e.Workload,
+			})
+		}
+		b.emit(clusterType, name, m, c.needed()...)
+	}
+}
+
+// needed returns who needs the cluster. Nodes of a namespace's audience belong
+// to that of the mesh, which leaves nothing to add to it.
+func (c *cluster) needed() []string {
+	if c.audiences[Mesh] {
+		return []string{Mesh}
+	}
+	return slices.SortedFunc(maps.Keys(c.audiences), strings.Compare)
+}
+
+func locality(l model.Locality) xds.Locality {
+	switch l {
+	case model.PreferSameZone:
+		return xds.Locality_PREFER_SAME_ZONE
+	case model.PreferSameNode:
+		return xds.Locality_PREFER_SAME_NODE
+	case model.OnlySameNode:
+		return xds.Locality_ONLY_SAME_NODE
+	}
+	return xds.Locality_LOCALITY_ANY
+}

@@ -1,0 +1,158 @@
+package translate
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"heddle.io/heddle/api/xds"
+	"heddle.io/heddle/controlplane/model"
+)
+
+// Result is what follows from a snapshot. It is not changed once made.
+type Result struct {
+	// Resources are ordered by type, as in xds.Types, then by name.
+	Resources []Resource
+	// Audiences lists, for each node, the audiences that it belongs to, sorted.
+	Audiences map[string][]string
+	// Problems are sorted.
+	Problems []model.Problem
+}
+
+// Resource is an xDS resource and who needs it.
+type Resource struct {
+	Type, Name string
+	Message    proto.Message
+	Audiences  []string // at least one, sorted
+}
+
+// Mesh is the audience of nodes with a pod in the mesh.
+const Mesh = "mesh"
+
+// NodeAudience is the audience that only one node belongs to.
+func NodeAudience(node string) string { return "node:" + node }
+
+// NamespaceAudience is the audience of nodes with a pod of the namespace in the
+// mesh.
+func NamespaceAudience(namespace string) string { return "ns:" + namespace }
+
+// Build translates a snapshot.
+func Build(s *model.Snapshot) *Result {
+	b := &build{
+		Index:     s.Index(),
+		audiences: make(map[string]map[string]bool),
+		clusters:  make(map[string]*cluster),
+	}
+	b.nodes()
+	b.workloads()
+	b.services()
+	b.emitClusters()
+	return b.result()
+}
+
+// build collects a Result.
+type build struct {
+	*model.Index
+	byType    [4][]Resource              // in the order of xds.Types
+	audiences map[string]map[string]bool // node -> audiences
+	clusters  map[string]*cluster        // those in use, by name
+	problems  []model.Problem
+}
+
+// Indexes of byType.
+const (
+	nodeType = iota
+	workloadType
+	clusterType
+	serviceType
+)
+
+func (b *build) emit(kind int, name string, m proto.Message, audiences ...string) {
+	b.byType[kind] = append(b.byType[kind], Resource{Type: xds.Types[kind], Name: name, Message: m, Audiences: audiences})
+}
+
+func (b *build) problem(object, reason, detail string) {
+	b.problems = append(b.problems, model.Problem{Object: object, Reason: reason, Detail: detail})
+}
+
+func (b *build) result() *Result {
+	r := &Result{Audiences: make(map[string][]string, len(b.audiences)), Problems: b.problems}
+	for _, resources := range b.byType {
+		slices.SortFunc(resources, func(x, y Resource) int { return strings.Compare(x.Name, y.Name) })
+		r.Resources = append(r.Resources, resources...)
+	}
+	for node, set := range b.audiences {
+		r.Audiences[node] = slices.Sorted(maps.Keys(set))
+	}
+	slices.SortFunc(r.Problems, model.Problem.Compare)
+	r.Problems = slices.Compact(r.Problems)
+	return r
+}
+
+// nodes makes a resource for every node that is known, by its own object or
+// because a pod is on it.
+func (b *build) nodes() {
+	add := func(name, zone string) {
+		if name == "" || b.audiences[name] != nil {
+			return
+		}
+		audience := NodeAudience(name)
+		b.audiences[name] = map[string]bool{audience: true}
+		b.emit(nodeType, name, &xds.Node{Name: name, Zone: zone}, audience)
+	}
+	for _, n := range b.Nodes {
+		add(n.Name, n.Zone)
+	}
+	for _, p := range b.Pods {
+		add(p.Node, "")
+	}
+}
+
+// workloads tells each node its pods, and finds out which nodes have pods in the
+// mesh. A pod without addresses is told too: its node has to know whether to
+// capture it before the network is set up.
+func (b *build) workloads() {
+	for _, n := range b.Namespaces {
+		b.checkLabel("Namespace "+n.Name, n.Mesh)
+	}
+	for _, p := range b.Pods {
+		b.checkLabel("Pod "+p.String(), p.Labels[model.MeshLabel])
+		if p.Node == "" || p.Finished {
+			continue
+		}
+		mesh := b.InMesh(p)
+		if mesh {
+			b.audiences[p.Node][Mesh] = true
+			b.audiences[p.Node][NamespaceAudience(p.Namespace)] = true
+		}
+		b.emit(workloadType, p.String(), &xds.Workload{
+			Namespace:      p.Namespace,
+			Name:           p.Name,
+			Uid:            p.UID,
+			Node:           p.Node,
+			ServiceAccount: p.ServiceAccount,
+			Addresses:      encode(p.Addresses),
+			Mesh:           mesh,
+			HostNetwork:    p.HostNetwork,
+		}, NodeAudience(p.Node))
+	}
+}
+
+func (b *build) checkLabel(object, value string) {
+	switch value {
+	case "", model.MeshEnabled, model.MeshDisabled:
+		return
+	}
+	b.problem(object, "InvalidLabel", "label "+model.MeshLabel+" is \""+value+"\" and has no effect; use "+model.MeshEnabled+" or "+model.MeshDisabled)
+}
+
+func encode(addresses []netip.Addr) [][]byte {
+	var out [][]byte
+	for _, a := range addresses {
+		out = append(out, a.AsSlice())
+	}
+	return out
+}
