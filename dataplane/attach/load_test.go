@@ -47,6 +47,7 @@ func (l *load) run(fn func() error) {
 				return
 			default:
 			}
+			time.Sleep(time.Millisecond) // the machine is to upgrade, too
 			if err := fn(); err != nil {
 				l.mu.Lock()
 				l.errs = append(l.errs, err)

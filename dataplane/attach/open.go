@@ -55,6 +55,7 @@ func Open(o Options) (*Kernel, error) {
 		machine: thisMachine,
 		objects: bpf.Spec,
 		retval:  setRetvalFeature,
+		walk:    storageWalkFeature,
 		step:    func(string) error { return nil },
 	})
 }
@@ -64,6 +65,7 @@ type system struct {
 	machine
 	objects func() (*ebpf.CollectionSpec, error)
 	retval  func() Feature
+	walk    func(*ebpf.CollectionSpec) Feature
 	step    func(name string) error // before each step; an error is a crash there
 }
 

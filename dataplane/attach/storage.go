@@ -37,17 +37,21 @@ func (o *opening) storageFeature() Feature {
 			return f
 		}
 	}
-	f := Feature{storageMigration, true, "sockets keep what they remember when an upgrade changes its layout"}
-	if err := o.probeStorage(); err != nil {
-		f.On = false
-		f.Reason = "when an upgrade changes the layout, getpeername of older sockets shows the endpoint: " + err.Error()
-	}
+	f := o.walk(o.spec)
 	o.features = append(o.features, f)
 	return f
 }
 
-func (o *opening) probeStorage() error {
-	m, err := ebpf.NewMap(o.spec.Maps[bpf.MapConns])
+func storageWalkFeature(spec *ebpf.CollectionSpec) Feature {
+	if err := walkStorage(spec); err != nil {
+		return Feature{storageMigration, false,
+			"when an upgrade changes the layout, getpeername of older sockets shows the endpoint: " + err.Error()}
+	}
+	return Feature{storageMigration, true, "sockets keep what they remember when an upgrade changes its layout"}
+}
+
+func walkStorage(spec *ebpf.CollectionSpec) error {
+	m, err := ebpf.NewMap(spec.Maps[bpf.MapConns])
 	if err != nil {
 		return err
 	}

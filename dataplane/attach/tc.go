@@ -21,7 +21,9 @@ const (
 	modeClsact = "clsact" // a qdisc with a filter in each direction
 )
 
-// interfaces holds the programs at the host side of pods' interfaces.
+// interfaces holds the programs at the host side of pods' interfaces. An
+// ifindex means nothing outside the node's network namespace, which all of this
+// therefore runs in.
 type interfaces struct {
 	mode    string
 	in, out *ebpf.Program // what the pod sends, and receives
