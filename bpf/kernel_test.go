@@ -31,8 +31,17 @@ func kernelSpec(t testing.TB) *ebpf.CollectionSpec {
 // load puts one program and its maps into the kernel. Nothing is attached.
 func load(t testing.TB, program string) (*ebpf.Program, map[string]*ebpf.Map) {
 	t.Helper()
+	return loadSized(t, program, nil)
+}
+
+// loadSized is load with other sizes for some maps.
+func loadSized(t testing.TB, program string, sizes map[string]uint32) (*ebpf.Program, map[string]*ebpf.Map) {
+	t.Helper()
 	nettest.RequireBPF(t)
 	spec := kernelSpec(t)
+	for name, size := range sizes {
+		spec.Maps[name].MaxEntries = size
+	}
 	for name := range spec.Programs {
 		if name != program {
 			delete(spec.Programs, name)

@@ -11,11 +11,17 @@ import (
 // TestDecideUnderChange keeps asking while services change their clusters and
 // clusters their size, in the order in which the agent writes. No question is
 // refused, and none gets an endpoint of another service, although the kernel
-// reuses the memory of replaced elements at once.
+// reuses the memory of replaced elements at once, and a lookup may miss an
+// element that is being replaced. Full maps have many elements per bucket.
 func TestDecideUnderChange(t *testing.T) {
-	why, tables := load(t, bpf.ProgWhy)
-	client, _ := enrolledClient(t, tables)
 	const services, most = 4, 8
+	why, tables := loadSized(t, bpf.ProgWhy, map[string]uint32{
+		bpf.MapServices:  services,
+		bpf.MapSplits:    services,
+		bpf.MapClusters:  2 * services,
+		bpf.MapEndpoints: 2 * services * most,
+	})
+	client, _ := enrolledClient(t, tables)
 	vip := func(s int) bpf.ServiceKey {
 		return bpf.ServiceKey{Addr: client.Addr, PortBe: bpf.PortBE(uint16(80 + s)), Proto: tcp}
 	}

@@ -56,7 +56,7 @@ static __always_inline enum verdict on_connect(struct bpf_sock_addr *ctx, struct
 {
 	in->netns = bpf_get_netns_cookie(ctx);
 	/* Sockets of namespaces outside the mesh pay for this lookup only. */
-	if (!bpf_map_lookup_elem(&hd_pods, &in->netns))
+	if (!find(&hd_pods, &in->netns))
 		return VERDICT_PASS;
 
 	in->port_be = ctx->user_port;

@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Reading an element of a hash while user space may replace or delete it.
+/* Reading a hash while user space replaces its elements. An update links the
+ * new element at the head of its bucket, then unlinks the old one and gives its
+ * memory to the next element at once, without waiting for readers. So:
  *
- * The kernel gives a replaced element's memory to the next element at once,
- * without waiting for readers: a pointer from a lookup may show another key's
- * value a moment later. But an element does not change while it is linked. So
- * the value is copied and the key looked up again: the same pointer means that
- * the copy is this key's value. */
+ * - A reader that has passed the head when the new element comes, and reaches
+ *   the old one's place when it is gone, finds neither. find looks again before
+ *   it believes that there is nothing: for one writer the second look is enough.
+ * - A pointer from a lookup may show another key's value a moment later. But an
+ *   element does not change while it is linked. copy_elem copies the value and
+ *   looks the key up again: the same pointer means that the copy is its value. */
 #ifndef HD_COPY_H
 #define HD_COPY_H
+
+static __always_inline void *find(void *map, const void *key)
+{
+	void *elem = bpf_map_lookup_elem(map, key);
+
+	return elem ? elem : bpf_map_lookup_elem(map, key);
+}
 
 enum copied {
 	COPIED,
@@ -17,7 +27,7 @@ enum copied {
 
 #define copy_elem(map, key, val)                                             \
 	({                                                                   \
-		typeof(val) elem = bpf_map_lookup_elem(map, key);            \
+		typeof(val) elem = find(map, key);                           \
 		enum copied copied = ABSENT;                                 \
 		if (elem) {                                                  \
 			*(val) = *elem;                                      \

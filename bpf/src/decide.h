@@ -55,12 +55,12 @@ static __always_inline bool find_affinity(const struct connect_in *in, __u32 aff
 	const struct affinity_val *last;
 	const struct member_val *found;
 
-	last = bpf_map_lookup_elem(&hd_affinity, &key);
+	last = find(&hd_affinity, &key);
 	if (!last || in->now_ns >= last->last_ns + affinity_s * 1000000000ULL)
 		return false;
 	member.addr = last->addr;
 	member.port_be = last->port_be;
-	found = bpf_map_lookup_elem(&hd_members, &member);
+	found = find(&hd_members, &member);
 	if (!found || addr_is4(&member.addr) != addr_is4(&in->addr))
 		return false;
 	out->cluster = found->cluster;
@@ -71,7 +71,7 @@ static __always_inline bool find_affinity(const struct connect_in *in, __u32 aff
 
 static __always_inline enum reason draw_cluster(__u64 id, __u64 *rnd, struct connect_out *out)
 {
-	const struct split_val *split = bpf_map_lookup_elem(&hd_splits, &id);
+	const struct split_val *split = find(&hd_splits, &id);
 	__u32 columns, total, i, alias;
 
 	if (!split)
@@ -105,7 +105,7 @@ static __always_inline enum reason draw_endpoint(const struct connect_in *in, __
 	struct endpoint_val endpoint;
 	__u32 count;
 
-	cluster = bpf_map_lookup_elem(&hd_clusters, &key.cluster);
+	cluster = find(&hd_clusters, &key.cluster);
 	if (!cluster)
 		return REASON_NO_ENDPOINT;
 	count = cluster->count;
@@ -183,7 +183,7 @@ static __always_inline enum verdict decide_enrolled(const struct connect_in *in,
 	__u64 rnd = in->rnd;
 
 	*out = (struct connect_out){ .column = NONE, .index = NONE };
-	if (bpf_map_lookup_elem(&hd_own, &in->cgroup))
+	if (find(&hd_own, &in->cgroup))
 		return conclude(out, REASON_OWN_SOCKET);
 	if (in->proto != IPPROTO_TCP && in->proto != IPPROTO_UDP)
 		return conclude(out, REASON_PROTOCOL);

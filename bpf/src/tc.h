@@ -225,7 +225,7 @@ SEC("tc")
 int hd_tc_in(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
-	const struct iface_val *iface = bpf_map_lookup_elem(&hd_ifaces, &ifindex);
+	const struct iface_val *iface = find(&hd_ifaces, &ifindex);
 	struct iface_stat *stat;
 	enum reason reason;
 
@@ -255,7 +255,7 @@ int hd_tc_out(struct __sk_buff *skb)
 	__u32 ifindex = skb->ifindex;
 	struct iface_stat *stat;
 
-	if (!bpf_map_lookup_elem(&hd_ifaces, &ifindex)) {
+	if (!find(&hd_ifaces, &ifindex)) {
 		count_reason(REASON_NOT_PROGRAMMED);
 		return TC_DROP;
 	}

@@ -46,7 +46,7 @@ static __always_inline bool still_member(const struct peer *peer)
 		.port_be = peer->endpoint_port_be,
 	};
 
-	return bpf_map_lookup_elem(&hd_members, &key);
+	return find(&hd_members, &key);
 }
 
 /* Repeats the choice of the socket's last datagram to this address. */
@@ -103,7 +103,7 @@ static __always_inline enum verdict on_sendmsg(struct bpf_sock_addr *ctx, struct
 	struct peers_val *peers;
 
 	in->netns = bpf_get_netns_cookie(ctx);
-	if (!bpf_map_lookup_elem(&hd_pods, &in->netns))
+	if (!find(&hd_pods, &in->netns))
 		return VERDICT_PASS;
 
 	in->port_be = ctx->user_port;
