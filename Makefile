@@ -10,7 +10,7 @@ help: ## show this list
 demo: ## the mesh on two simulated nodes: a canary under traffic (root; KEEP=1 leaves it running)
 	@.ci/setup demo
 	@$(MAKE) --no-print-directory build
-	@.build/bin/heddlectl demo $(if $(KEEP),--keep)
+	@.build/bin/heddlectl demo
 
 test: ## all tests; without root the pure ones, with a list of what was left out
 	@.ci/setup test

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"heddle.io/heddle/install/sandbox"
 )
 
 // section returns the text below a heading, up to the next of the same level.
@@ -152,20 +154,34 @@ func literals(t *testing.T, scope ...string) map[string]bool {
 	return all
 }
 
-func TestReadmeMetrics(t *testing.T) {
+// TestMetricsInDocs: every metric is listed in some page, and no page lists one
+// that is gone.
+func TestMetricsInDocs(t *testing.T) {
 	metric := regexp.MustCompile(`^heddle_[a-z0-9_]+$`)
-	var inCode []string
+	var inCode, documented []string
 	for s := range literals(t, "dataplane/...", "controlplane/...") {
 		if metric.MatchString(s) {
 			inCode = append(inCode, s)
 		}
 	}
+	for _, doc := range markdown(t) {
+		for _, text := range quoted(read(t, doc)) {
+			if name, _, _ := strings.Cut(text, "{"); metric.MatchString(name) && name != "heddle_next" {
+				documented = append(documented, name)
+			}
+		}
+	}
 	slices.Sort(inCode)
-	same(t, "README.md, metrics,", firstColumn(section(t, "README.md", "Metrics")), inCode)
+	same(t, "the documentation of metrics", documented, inCode)
 }
 
 func TestReadmeSocketsAndPaths(t *testing.T) {
 	inCode := literals(t, "cmd/...", "install/...", "dataplane/...", "controlplane/...")
+	box, err := sandbox.New(sandbox.Options{}) // its paths follow from its name
+	if err != nil {
+		t.Fatal(err)
+	}
+	inCode[box.Dir()] = true
 	for line := range strings.Lines(section(t, "README.md", "Sockets and paths")) {
 		cells := strings.Split(line, "|")
 		if len(cells) < 4 {

@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"dataplane/attach":          {"bpf"},
 	"dataplane/tables":          {"bpf", "dataplane/plan"},
 	"dataplane/feed":            {"api/admin", "api/xds", "dataplane/disk", "dataplane/state"},
+	"dataplane/feed/feedtest":   {"api/xds"},
 	"dataplane/enroll":          {"dataplane/disk", "dataplane/netns", "dataplane/plan", "dataplane/state"},
 	"dataplane/admin":           {"api/admin", "bpf", "dataplane/plan", "dataplane/state"},
 	"dataplane/node":            {"api/...", "bpf", "dataplane/..."},

@@ -43,6 +43,7 @@ type file struct {
 // tests may, and only tests may import them.
 var testOnly = map[string]string{
 	"bpf/bpftest":               "BPF objects loaded for a test",
+	"dataplane/feed/feedtest":   "a control plane in the test's own process",
 	"dataplane/nettest":         "throw-away namespaces, cgroups and pins",
 	"dataplane/state/statetest": "snapshots from text",
 	"e2e/peer":                  "the traffic of the scenarios",
