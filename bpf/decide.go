@@ -14,8 +14,9 @@ type question struct {
 }
 
 // Decide asks hd_why what would happen to a connection, over the maps that the
-// program is loaded with. It changes nothing. The caller provides the random
-// bits and the time; both come back as part of the answer's reasons only.
+// program is loaded with. It changes nothing: no affinity, no counter. The caller
+// provides the random bits and the time (CLOCK_MONOTONIC), so that the same
+// question always has the same answer. Safe for concurrent use.
 func Decide(why *ebpf.Program, in ConnectIn) (ConnectOut, error) {
 	q := question{in: in}
 	packet := unsafe.Slice((*byte)(unsafe.Pointer(&q)), unsafe.Sizeof(q))

@@ -31,8 +31,8 @@ func open(t *testing.T, domain, kind int) socket {
 	return s
 }
 
-// close closes the descriptor now; the one at the end of the test then fails
-// or hits a descriptor of the same number, so a test closes its last sockets.
+// close closes the socket now. Its number stays taken, by another file, until
+// the test ends.
 func (s socket) close(t *testing.T) {
 	t.Helper()
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -40,7 +40,7 @@ func (s socket) close(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(null)
-	if err := unix.Dup3(null, int(s), unix.O_CLOEXEC); err != nil { // keeps the number
+	if err := unix.Dup3(null, int(s), unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 }
