@@ -8,13 +8,24 @@ import (
 	"heddle.io/heddle/dataplane/state"
 )
 
-// admit plans what there is room for: first the ports that are programmed,
-// then, Service by Service, the new ones.
+// admit plans what there is room for: first the services for everybody, then
+// the variants, which can be reached only through those.
 func (b *builder) admit(offers []*offer) {
+	variants := slices.IndexFunc(offers, func(o *offer) bool { return o.port.Scope != "" })
+	if variants < 0 {
+		variants = len(offers)
+	}
+	b.admitAll(offers[:variants])
+	b.admitAll(slices.DeleteFunc(offers[variants:], b.unreachable))
+}
+
+// admitAll plans first the ports that are programmed, then, Service by
+// Service, the new ones.
+func (b *builder) admitAll(offers []*offer) {
 	var fresh []*offer
 	for _, o := range offers {
 		switch {
-		case !b.programmed(o) || !b.reachable(o):
+		case !b.programmed(o):
 			fresh = append(fresh, o)
 		case b.room.lacks(b.needs([]*offer{o}, false)) == "":
 			b.commit(o)
@@ -34,24 +45,31 @@ func (b *builder) admit(offers []*offer) {
 
 // admitNew plans the new ports of one Service, all or none.
 func (b *builder) admitNew(group []*offer) {
-	object := "Service " + group[0].port.Resource
-	for _, o := range group {
-		if !b.reachable(o) {
-			b.problem(object, ReasonBaseMissing,
-				"it is the variant for namespace %s of a Service that is not programmed at %s:%d/%s",
-				o.port.Scope, bpf.AddrOf(o.keys[0].Addr), o.port.Port, o.port.Protocol)
-			return
-		}
-	}
-	need := b.needs(group, true)
-	if lack := b.room.lacks(need); lack != "" {
+	if lack := b.room.lacks(b.needs(group, true)); lack != "" {
 		b.full = true
-		b.problem(object, ReasonMapFull, "not programmed: %s", lack)
+		b.problem("Service "+group[0].port.Resource, ReasonMapFull, "not programmed: %s", lack)
 		return
 	}
 	for _, o := range group {
 		b.commit(o)
 	}
+}
+
+// unreachable takes from a variant the addresses at which the kernel would
+// not find it, because there is no entry for everybody; true when none is
+// left.
+func (b *builder) unreachable(o *offer) bool {
+	o.keys = slices.DeleteFunc(o.keys, func(key bpf.ServiceKey) bool {
+		key.Scope = 0
+		if _, ok := b.out.Services[key]; ok {
+			return false
+		}
+		b.problem("Service "+o.port.Resource, ReasonBaseMissing,
+			"no Service is programmed at %s:%d/%s, so the variant of it for namespace %s cannot be reached",
+			bpf.AddrOf(key.Addr), o.port.Port, o.port.Protocol, o.port.Scope)
+		return true
+	})
+	return len(o.keys) == 0
 }
 
 // programmed says whether the kernel has this port at one of its addresses.
@@ -60,21 +78,6 @@ func (b *builder) programmed(o *offer) bool {
 		val, ok := b.current.Services[key]
 		return ok && val.Service == o.id
 	})
-}
-
-// reachable says whether the kernel would find the port: a variant is looked
-// up only after the entry for everybody.
-func (b *builder) reachable(o *offer) bool {
-	for _, key := range o.keys {
-		if key.Scope == 0 {
-			return true
-		}
-		key.Scope = 0
-		if _, ok := b.out.Services[key]; !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // needs is the room that ports take beyond what they have. The growth of

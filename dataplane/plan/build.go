@@ -1,10 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"heddle.io/heddle/bpf"
 	"heddle.io/heddle/dataplane/state"
@@ -97,10 +97,7 @@ type offer struct {
 func (b *builder) offers() []*offer {
 	names := slices.Collect(maps.Keys(b.snapshot.Services))
 	slices.SortFunc(names, func(x, y string) int {
-		if c := strings.Count(x, "@") - strings.Count(y, "@"); c != 0 {
-			return c
-		}
-		return strings.Compare(x, y)
+		return cmp.Or(b.variant(x)-b.variant(y), cmp.Compare(x, y))
 	})
 	owners := make(map[bpf.ServiceKey]string, len(names))
 	ids := make(map[uint64]string, len(names))
@@ -134,6 +131,13 @@ func (b *builder) offers() []*offer {
 		}
 	}
 	return all
+}
+
+func (b *builder) variant(resource string) int {
+	if b.snapshot.Services[resource].Scope != "" {
+		return 1
+	}
+	return 0
 }
 
 func newServicePort(resource string, svc *state.Service, p *state.Port) *ServicePort {

@@ -53,8 +53,8 @@ func (o Op) Text(names Names) string {
 
 // KeyText is a key of a map in one line.
 func KeyText(table string, key any, names Names) string {
-	if table == bpf.MapPods {
-		return fmt.Sprint(key) // a cookie of the kernel, not an id of ours
+	if table == bpf.MapPods || table == bpf.MapOwn {
+		return fmt.Sprint(key) // the kernel's number, not an id of ours
 	}
 	return Text(key, names)
 }

@@ -1,0 +1,92 @@
+package tables
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"heddle.io/heddle/bpf"
+)
+
+// Stats returns the connections by service, cluster and endpoint. The kernel
+// forgets the least used ones when hd_stats is full.
+func (t *Tables) Stats() (map[bpf.StatKey]bpf.StatVal, error) {
+	return collect[bpf.StatKey, bpf.StatVal](t, bpf.MapStats)
+}
+
+// Refusals returns the refused connections by service and reason.
+func (t *Tables) Refusals() (map[bpf.RefusalKey]uint64, error) {
+	return collect[bpf.RefusalKey, uint64](t, bpf.MapRefusals)
+}
+
+func collect[K comparable, V any](t *Tables, name string) (map[K]V, error) {
+	m, err := t.table(name)
+	if err != nil {
+		return nil, err
+	}
+	all := map[K]V{}
+	err = each(m, func(key K, val V) bool {
+		all[key] = val
+		return len(all) < int(m.MaxEntries())
+	})
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", name, err)
+	}
+	return all, nil
+}
+
+// Reasons returns how often each reason was the outcome, for connections and
+// for packets, since the maps were created. Zeros are left out.
+func (t *Tables) Reasons() (map[bpf.Reason]uint64, error) {
+	m, err := t.table(bpf.MapReasons)
+	if err != nil {
+		return nil, err
+	}
+	all := map[bpf.Reason]uint64{}
+	perCPU := make([]uint64, ebpf.MustPossibleCPU())
+	for _, r := range bpf.Reasons() {
+		if uint32(r) >= m.MaxEntries() {
+			break
+		}
+		if err := m.Lookup(uint32(r), perCPU); err != nil {
+			return nil, fmt.Errorf("map %s: read %s: %w", bpf.MapReasons, r, err)
+		}
+		var sum uint64
+		for _, n := range perCPU {
+			sum += n
+		}
+		if sum > 0 {
+			all[r] = sum
+		}
+	}
+	return all, nil
+}
+
+// IfaceStats returns the packets and bytes by ifindex.
+func (t *Tables) IfaceStats() (map[uint32]bpf.IfaceStat, error) {
+	m, err := t.table(bpf.MapIfStats)
+	if err != nil {
+		return nil, err
+	}
+	all := map[uint32]bpf.IfaceStat{}
+	err = each(m, func(ifindex uint32, perCPU []bpf.IfaceStat) bool {
+		all[ifindex] = sum(perCPU)
+		return len(all) < int(m.MaxEntries())
+	})
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", bpf.MapIfStats, err)
+	}
+	return all, nil
+}
+
+func sum(perCPU []bpf.IfaceStat) bpf.IfaceStat {
+	var s bpf.IfaceStat
+	for _, c := range perCPU {
+		s.RxPackets += c.RxPackets
+		s.RxBytes += c.RxBytes
+		s.TxPackets += c.TxPackets
+		s.TxBytes += c.TxBytes
+		s.Dropped += c.Dropped
+	}
+	return s
+}
