@@ -177,7 +177,7 @@ func renderCost(w io.Writer, r *costReport) {
 	t.write(w)
 	fmt.Fprintf(w, "  (medians of %d rounds; on/off is the median of the rounds' own ratios)\n", r.rounds)
 	if r.failed > 0 {
-		fmt.Fprintf(w, "! %d requests FAILED\n", r.failed)
+		fmt.Fprintf(w, "! %s FAILED\n", plural(r.failed, "request"))
 	}
 }
 

@@ -125,13 +125,15 @@ func renderPod(w io.Writer, list []answer[admin.Pod]) {
 		for _, p := range l.Items {
 			fmt.Fprintf(w, "%s/%s on %s\n", p.Namespace, p.Name, l.Node)
 			line(w, "address", "%s", orDash(strings.Join(p.Addresses, ", ")))
+			mode := p.Mode
 			if p.Enrolled {
 				line(w, "mesh", "captured")
 			} else {
 				line(w, "mesh", "not captured: %s", p.Reason)
+				mode = "no programs"
 			}
 			line(w, "netns", "cookie %d", p.Netns)
-			line(w, "interface", "%s (index %d) %s", orDash(p.Interface), p.Ifindex, p.Mode)
+			line(w, "interface", "%s (index %d, %s)", orDash(p.Interface), p.Ifindex, mode)
 			line(w, "from pod", "%s", traffic(p.RxPackets, p.RxBytes))
 			line(w, "to pod", "%s", traffic(p.TxPackets, p.TxBytes))
 			line(w, "dropped", "%s", plural(int(p.Dropped), "packet"))

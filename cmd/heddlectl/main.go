@@ -25,6 +25,7 @@ const (
 	exitProblem     = 1
 	exitUsage       = 2
 	exitUnreachable = 3
+	exitInterrupted = 130 // as a shell says it of SIGINT
 )
 
 // app is what the commands share: where to write and whom to ask.
@@ -70,6 +71,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 	var told *problem
 	if errors.As(err, &told) {
 		return told.code
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintln(a.err, "heddlectl: interrupted")
+		return exitInterrupted
 	}
 	fmt.Fprintln(a.err, "heddlectl:", err)
 	return a.exitCode(err)

@@ -100,6 +100,9 @@ func (a *app) sandboxApply() *cobra.Command {
 		Short: "Make the objects of a manifest so, and wait until new pods are ready",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usage{errors.New("apply: give -f FILE")}
+			}
 			manifest, err := a.readManifest(file)
 			if err != nil {
 				return err
@@ -112,7 +115,6 @@ func (a *app) sandboxApply() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "manifest, - for standard input")
-	_ = cmd.MarkFlagRequired("file")
 	return cmd
 }
 

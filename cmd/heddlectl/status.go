@@ -168,7 +168,11 @@ func renderNode(w io.Writer, n *nodeReport, now time.Time) {
 	fmt.Fprintf(w, "%s  %sheddled %s, kernel %s, up %s\n", n.Node, zone, n.Version, n.Kernel, ago(now, n.Started))
 	renderFeed(w, &n.Feed, now)
 	line(w, "tables", "%s, %s, %s", plural(n.Pods, "pod"), plural(n.Services, "service port"), plural(n.Endpoints, "endpoint"))
-	line(w, "", "last change %s ago: %s in %s", ago(now, n.Plan.Applied), plural(n.Plan.LastOps, "operation"), seconds(n.Plan.LastTook))
+	if n.Plan.Applied.IsZero() {
+		line(w, "", "nothing written yet")
+	} else {
+		line(w, "", "last change %s ago: %s in %s", ago(now, n.Plan.Applied), plural(n.Plan.LastOps, "operation"), seconds(n.Plan.LastTook))
+	}
 	if n.Plan.Error != "" {
 		line(w, "", "not applied: %s", n.Plan.Error)
 	}
