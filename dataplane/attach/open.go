@@ -116,8 +116,8 @@ func (o *opening) run() error {
 		{"objects", o.readObjects},
 		{"recover", o.recover},
 		{"maps", o.prepareMaps},
-		{"copy", o.copyBefore},
 		{"programs", o.loadPrograms},
+		{"copy", o.copyBefore}, // last: what is written from now on is fetched late
 		{"own cgroups", o.writeOwnCgroups},
 		{"switch", o.pointOfNoReturn},
 		{"hooks", o.updateHooks},
