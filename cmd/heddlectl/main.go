@@ -40,6 +40,7 @@ type app struct {
 	socket     string // of an agent
 	controller string // socket
 	sandbox    string // name
+	sandboxDir string
 	started    bool   // the command line was understood
 }
 
@@ -127,6 +128,8 @@ is refused, 2 the command line is wrong, 3 nobody can be reached.`,
 	f.StringVar(&a.socket, "socket", "", "admin socket of an agent (default /run/heddle/agent.sock)")
 	f.StringVar(&a.controller, "controller-socket", "", "admin socket of the controller (default /run/heddle/controller.sock)")
 	f.StringVar(&a.sandbox, "sandbox", "", "name of a sandbox")
+	f.StringVar(&a.sandboxDir, "sandbox-dir", "", "directory of the sandbox (default /run/NAME-sandbox)")
+	_ = f.MarkHidden("sandbox-dir")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.demoCommand(), a.sandboxCommand(),

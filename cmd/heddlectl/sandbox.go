@@ -34,7 +34,7 @@ NAME_SERVICE_PORT that every pod has for the Services that existed before it.`,
 	}
 	box.AddCommand(
 		a.sandboxUp(), a.sandboxDown(), a.sandboxApply(), a.sandboxDelete(),
-		a.sandboxPs(), a.sandboxExec(), a.sandboxLogs(),
+		a.sandboxPs(), a.sandboxExec(), a.sandboxLogs(), a.sandboxWatch(),
 	)
 	return box
 }
@@ -260,6 +260,23 @@ func (a *app) sandboxLogs() *cobra.Command {
 			defer f.Close()
 			_, err = io.Copy(a.out, f)
 			return err
+		},
+	}
+}
+
+// sandboxWatch is the process that looks after the pods; the sandbox starts it.
+func (a *app) sandboxWatch() *cobra.Command {
+	return &cobra.Command{
+		Use:    "watch",
+		Short:  "Keep the readiness of the pods up to date",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.box(func(text string) { fmt.Fprintln(a.err, text) })
+			if err != nil {
+				return err
+			}
+			return s.Watch(cmd.Context())
 		},
 	}
 }

@@ -21,7 +21,7 @@ const (
 func (a *app) box(progress func(string)) (*sandbox.Sandbox, error) {
 	// Servers are often installed where only root's PATH reaches.
 	path := a.env("PATH") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	opt := sandbox.Options{Name: a.sandbox, Path: path, Progress: progress}
+	opt := sandbox.Options{Name: a.sandbox, Dir: a.sandboxDir, Path: path, Progress: progress}
 	// Our own directory first: that is where a build puts all binaries.
 	if self, err := os.Executable(); err == nil {
 		opt.Bin = filepath.Dir(self)

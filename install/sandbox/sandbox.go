@@ -150,10 +150,10 @@ func (s *Sandbox) Release(ctx context.Context) error {
 	return x.update(func(st *state) { st.Owner = nil })
 }
 
-// Log is the path of the log of a component ("controller", "node1") or of a
+// Log is the path of the log of a component ("controller", "kubelet", "node1") or of a
 // pod's container ("namespace/pod" or "namespace/pod/container").
 func (s *Sandbox) Log(of string) (string, error) {
-	if of == "controller" || findNode(of) != nil {
+	if of == "controller" || of == "kubelet" || findNode(of) != nil {
 		return s.daemonLog(of), nil
 	}
 	part := strings.Split(of, "/")
@@ -213,7 +213,7 @@ func (s *Sandbox) pinsRoot() string {
 func (s *Sandbox) binary(name string) (string, error) {
 	path, err := lookPath(name, s.searchPath())
 	if err != nil {
-		return "", fmt.Errorf("%s is neither in %s nor on the PATH: build it (make) and keep it next to heddlectl", name, s.opt.Bin)
+		return "", fmt.Errorf("%s is neither in %s nor on the PATH: build all binaries into one directory (make build)", name, s.opt.Bin)
 	}
 	return path, nil
 }

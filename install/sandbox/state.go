@@ -20,6 +20,7 @@ type state struct {
 	Created     time.Time             `json:"created"`
 	Owner       *Process              `json:"owner,omitempty"` // a command that takes the sandbox down when it ends
 	Controller  *Process              `json:"controller,omitempty"`
+	Kubelet     *Process              `json:"kubelet,omitempty"`
 	Nodes       map[string]*nodeState `json:"nodes"`
 	Pods        map[string]*podState  `json:"pods"` // by namespace/name
 	LastService int                   `json:"lastServiceNumber"`

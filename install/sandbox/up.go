@@ -25,7 +25,10 @@ func (s *Sandbox) Up(ctx context.Context) error {
 	if err := x.ensureController(ctx); err != nil {
 		return err
 	}
-	return x.ensureAgents(ctx)
+	if err := x.ensureAgents(ctx); err != nil {
+		return err
+	}
+	return x.ensureKubelet()
 }
 
 // preflight says what is missing before anything is made.
@@ -36,7 +39,7 @@ func (s *Sandbox) preflight() error {
 	if _, err := cgroup2Mount(); err != nil {
 		return err
 	}
-	for _, name := range []string{"heddled", "heddle-controller"} {
+	for _, name := range []string{"heddled", "heddle-controller", "heddlectl"} {
 		if _, err := s.binary(name); err != nil {
 			return err
 		}
