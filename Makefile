@@ -28,6 +28,6 @@ check: ## formatting, vet, staticcheck, generated files, rules about the code
 	@.ci/setup check
 	@.ci/check
 
-nightly: ## every fuzzer for a while, and a million differential cases
+nightly: ## every fuzzer for a while, and millions of differential cases
 	@.ci/setup test
 	@.ci/nightly
