@@ -61,10 +61,8 @@ func ago(now, then time.Time) string {
 	}
 	d := now.Sub(then)
 	switch {
-	case d < time.Second:
-		return "now"
 	case d < time.Minute:
-		return strconv.Itoa(int(d/time.Second)) + "s"
+		return strconv.Itoa(int(max(d, 0)/time.Second)) + "s"
 	case d < time.Hour:
 		return strconv.Itoa(int(d/time.Minute)) + "m"
 	case d < 48*time.Hour:

@@ -114,7 +114,7 @@ func TestHealthy(t *testing.T) {
 
 func TestAgo(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "now", 59 * time.Second: "59s", 61 * time.Minute: "1h", 47 * time.Hour: "47h", 49 * time.Hour: "2d", -time.Second: "now",
+		0: "0s", 59 * time.Second: "59s", 61 * time.Minute: "1h", 47 * time.Hour: "47h", 49 * time.Hour: "2d", -time.Second: "0s",
 	} {
 		if got := ago(now, now.Add(-d)); got != want {
 			t.Errorf("%s ago: got %s, want %s", d, got, want)

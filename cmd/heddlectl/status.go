@@ -254,13 +254,12 @@ func renderProblems(w io.Writer, problems []admin.Problem, now time.Time) {
 
 // fullest names the maps that are used most, the fullest first.
 func fullest(maps []admin.Map) string {
-	use := func(m admin.Map) float64 {
-		if m.MaxEntries == 0 || m.Entries < 0 {
-			return 0
-		}
-		return float64(m.Entries) / float64(m.MaxEntries)
-	}
-	sorted := slices.SortedStableFunc(slices.Values(maps), func(a, b admin.Map) int {
+	use := func(m admin.Map) float64 { return float64(m.Entries) / float64(m.MaxEntries) }
+	// An array always has all its elements, and storage is not counted.
+	filling := slices.DeleteFunc(slices.Clone(maps), func(m admin.Map) bool {
+		return strings.Contains(m.Type, "Array") || m.MaxEntries == 0 || m.Entries <= 0
+	})
+	sorted := slices.SortedStableFunc(slices.Values(filling), func(a, b admin.Map) int {
 		switch {
 		case use(a) > use(b):
 			return -1
@@ -271,7 +270,7 @@ func fullest(maps []admin.Map) string {
 	})
 	var parts []string
 	for _, m := range sorted[:min(3, len(sorted))] {
-		parts = append(parts, fmt.Sprintf("%s %d of %d", m.Name, max(m.Entries, 0), m.MaxEntries))
+		parts = append(parts, fmt.Sprintf("%s %d of %d", m.Name, m.Entries, m.MaxEntries))
 	}
 	return strings.Join(parts, ", ")
 }
