@@ -11,27 +11,35 @@ import (
 // ErrTooLarge is returned by Read for a file above its limit.
 var ErrTooLarge = errors.New("file is larger than the limit")
 
-// Write replaces the file at path by data, mode 0600. A reader, or a machine
-// that loses power, sees the old contents or the new ones, never a mixture.
-// Two writers of one path must not run at the same time.
+// Write replaces the file at path by data, mode 0600, and returns when it is
+// on the disk. Two writers of one path must not run at the same time.
 func Write(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := Put(path, data); err != nil {
+		return err
+	}
+	return Sync(path)
+}
+
+// Put is Write without the wait: what it wrote outlives the process at once,
+// but only after Sync a loss of power. A reader sees the old contents or the
+// new ones, never a mixture.
+func Put(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("creating the state directory: %w", err)
 	}
 	// One fixed name: what a crash left behind is overwritten by the next
 	// write instead of piling up.
 	fresh := path + ".new"
-	if err := writeSynced(fresh, data); err != nil {
+	if err := create(fresh, data); err != nil {
 		return fmt.Errorf("writing %s: %w", fresh, err)
 	}
 	if err := os.Rename(fresh, path); err != nil {
 		return fmt.Errorf("replacing %s: %w", path, err)
 	}
-	return syncDir(dir)
+	return nil
 }
 
-func writeSynced(path string, data []byte) error {
+func create(path string, data []byte) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -41,21 +49,19 @@ func writeSynced(path string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
 	return errors.Join(err, f.Close())
 }
 
-// syncDir makes the rename itself durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("opening the state directory: %w", err)
-	}
-	err = errors.Join(d.Sync(), d.Close())
-	if err != nil {
-		return fmt.Errorf("syncing the state directory %s: %w", dir, err)
+// Sync waits until the file at path, and its name, are on the disk.
+func Sync(path string) error {
+	for _, name := range []string{path, filepath.Dir(path)} {
+		f, err := os.Open(name)
+		if err != nil {
+			return fmt.Errorf("syncing: %w", err)
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("syncing %s: %w", name, err)
+		}
 	}
 	return nil
 }

@@ -15,8 +15,9 @@ type Machine struct{}
 // Cookie returns the cookie of the network namespace at path.
 func (Machine) Cookie(path string) (uint64, error) { return netns.Cookie(path) }
 
-// OwnCookie returns the cookie of the process's network namespace.
-func (Machine) OwnCookie() (uint64, error) { return netns.Cookie("/proc/self/ns/net") }
+// OwnCookie returns the cookie of the process's network namespace. Not that of
+// /proc/self: the main thread may be on an errand in a pod.
+func (Machine) OwnCookie() (uint64, error) { return netns.Cookie("/proc/thread-self/ns/net") }
 
 // Ifindex returns the index of an interface in the agent's network namespace.
 // One ioctl: the net package would list every interface of the node.

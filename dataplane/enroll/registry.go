@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -77,8 +76,9 @@ type file struct {
 
 // Open reads the pods that were announced to earlier agents and drops those
 // that are gone: whose network namespace or interface is no longer the one
-// that was announced. lost is not nil when the file cannot be used; the
-// registry is empty then, and the caller should Adopt what the kernel has.
+// that was announced. lost is not nil when there is no file (fs.ErrNotExist) or
+// it cannot be used; the registry is empty then, and the caller should Adopt
+// what the kernel has.
 func Open(o Options) (r *Registry, lost, err error) {
 	own, err := o.Host.OwnCookie()
 	if err != nil {
@@ -87,9 +87,6 @@ func Open(o Options) (r *Registry, lost, err error) {
 	r = &Registry{o: o, own: own, changed: make(chan struct{}, 1)}
 	r.mu.pods = make(map[string]Pod)
 	data, err := disk.Read(o.File, maxFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil, nil
-	}
 	pods, lost := parse(data, err)
 	if lost != nil {
 		return r, fmt.Errorf("list of pods %s is not usable: %w", o.File, lost), nil

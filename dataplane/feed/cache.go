@@ -33,9 +33,14 @@ const (
 	maxCacheBytes = 256 << 20
 )
 
-// cacheEvery is how often the file is written while changes keep coming. The
-// first change after a quiet time is written at once.
-const cacheEvery = 200 * time.Millisecond
+// Writing the cache. A state that is small to write is written before it is
+// published, so that a killed agent never finds a cache older than the kernel's
+// tables; a large one is written behind, at most every cacheEvery. Either way
+// the disk is waited for behind, at the same pace.
+const (
+	cacheEvery = 200 * time.Millisecond
+	cacheSmall = 5 * time.Millisecond // to encode and write
+)
 
 // encodeCache renders the responses, one for each type, for the disk.
 func encodeCache(node string, responses []*discovery.DeltaDiscoveryResponse) ([]byte, error) {
@@ -130,27 +135,60 @@ func (f *Feed) loadCache() {
 	f.publishLocked(time.Now())
 }
 
-// saveCache writes what is in force and returns how long that took.
-func (f *Feed) saveCache() time.Duration {
+// putLocked writes what is in force, without waiting for the disk.
+func (f *Feed) putLocked() {
 	start := time.Now()
-	f.mu.Lock()
+	data, err := f.encodeLocked()
+	if err == nil {
+		err = disk.Put(f.o.Cache, data)
+	}
+	f.mu.behind = err != nil || time.Since(start) > cacheSmall
+	f.savedLocked(err)
+}
+
+func (f *Feed) encodeLocked() ([]byte, error) {
 	var responses []*discovery.DeltaDiscoveryResponse
 	for _, t := range f.mu.store.tables() {
 		responses = append(responses, &discovery.DeltaDiscoveryResponse{TypeUrl: t.typeURL(), Resources: t.encode()})
 	}
+	return encodeCache(f.o.Node, responses)
+}
+
+// saveCache brings the file up to date, waits for the disk, and returns how
+// long that took. Only settle calls it; putLocked does not write while
+// mu.behind is set, so there is one writer.
+func (f *Feed) saveCache() time.Duration {
+	start := time.Now()
+	f.mu.Lock()
+	var data []byte
+	var err error
+	behind := f.mu.behind
+	if behind {
+		data, err = f.encodeLocked()
+	}
 	f.mu.unsaved = false
 	f.mu.Unlock()
 
-	data, err := encodeCache(f.o.Node, responses)
+	if behind && err == nil {
+		err = disk.Put(f.o.Cache, data)
+	}
+	small := time.Since(start) <= cacheSmall
 	if err == nil {
-		err = disk.Write(f.o.Cache, data)
+		err = disk.Sync(f.o.Cache)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	// What changed meanwhile, or could not be written, is left to the next call.
+	f.mu.unsaved = f.mu.unsaved || err != nil
+	f.mu.behind = f.mu.behind && (!small || f.mu.unsaved) || err != nil
+	f.savedLocked(err)
+	return time.Since(start)
+}
+
+func (f *Feed) savedLocked(err error) {
 	if err != nil && f.mu.cacheError == nil {
 		f.o.Log.Warn("feed cache cannot be written; a restart without a controller would start from an older state",
 			"file", f.o.Cache, "error", err)
 	}
 	f.mu.cacheError = err
-	return time.Since(start)
 }

@@ -55,6 +55,34 @@ func TestRestartWithoutServerUsesCache(t *testing.T) {
 	}
 }
 
+// Who acts on an update and is killed finds it in the file.
+func TestCacheIsWrittenBeforePublishing(t *testing.T) {
+	s, file := cachedServer(t)
+	c := run(t, Options{Server: s.Address(), Cache: file})
+	for i := range uint32(20) {
+		s.Set(xds.ServiceType, "shop/cart", feedtest.Service("cart", 10+i))
+		c.until(hasWeight("cart", 10+i))
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := decodeCache(node, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A slow machine may have put it off; then it follows behind.
+		if got := st.services.entries["shop/cart"].value.Ports[0].Clusters[0].Weight; got != 10+i && !c.lags() {
+			t.Fatalf("the file has weight %d when %d is published", got, 10+i)
+		}
+	}
+}
+
+func (c *client) lags() bool {
+	c.Feed.mu.Lock()
+	defer c.Feed.mu.Unlock()
+	return c.Feed.mu.behind
+}
+
 // The file follows changes while the agent runs: an agent that is killed has
 // no chance to write it.
 func TestCacheIsWrittenAsItGoes(t *testing.T) {
@@ -153,6 +181,14 @@ func TestUnwritableCacheIsReported(t *testing.T) {
 	c := run(t, Options{Server: s.Address(), Cache: filepath.Join(file, "feed")})
 	c.until(hasWeight("cart", 1))
 	eventually(t, "a problem", func() bool { return len(c.Problems()) == 1 && c.Problems()[0].Reason == "CacheUnusable" })
+	// It is written as soon as that is possible, without a further change.
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no problem", func() bool { return len(c.Problems()) == 0 })
+	if _, err := os.Stat(filepath.Join(file, "feed")); err != nil {
+		t.Error(err)
+	}
 }
 
 func mustEncode(t testing.TB, node string, responses ...*discovery.DeltaDiscoveryResponse) []byte {

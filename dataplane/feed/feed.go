@@ -61,7 +61,8 @@ type Feed struct {
 
 		confirmed  map[string]bool // types answered by the server since start
 		fromCache  bool            // the store came from disk
-		unsaved    bool            // the store differs from the file
+		unsaved    bool            // the store is not on the disk yet
+		behind     bool            // the file is written by settle, not before publishing
 		cacheError error           // of the last read or write of the file
 
 		status admin.Feed // the counters and times; the rest is filled in by Status
@@ -135,10 +136,22 @@ func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.Del
 	first := !f.mu.confirmed[response.TypeUrl]
 	f.mu.confirmed[response.TypeUrl] = true
 	if changed || first {
-		f.mu.unsaved = f.mu.unsaved || f.o.Cache != "" && f.readyLocked()
+		f.keepLocked()
 		f.publishLocked(now)
 	}
 	return answer
+}
+
+// keepLocked notes that the cache is out of date, and writes it if that is
+// quick.
+func (f *Feed) keepLocked() {
+	if f.o.Cache == "" || !f.readyLocked() {
+		return
+	}
+	f.mu.unsaved = true
+	if !f.mu.behind {
+		f.putLocked()
+	}
 }
 
 // maxNackText bounds the error sent to the server.

@@ -15,8 +15,10 @@ func Service(name string, weight uint32) *xds.Service {
 	}
 }
 
+// ClusterName is the resource name of the cluster behind Service(service).
 func ClusterName(service string) string { return "shop/" + service + "/80/tcp" }
 
+// Cluster has an endpoint 10.0.0.N:8080 for every N of endpoints.
 func Cluster(service string, endpoints ...byte) *xds.Cluster {
 	c := &xds.Cluster{Name: ClusterName(service)}
 	for _, last := range endpoints {
@@ -25,6 +27,7 @@ func Cluster(service string, endpoints ...byte) *xds.Cluster {
 	return c
 }
 
+// Workload is the pod shop/NAME at 10.0.0.9.
 func Workload(name string, mesh bool) *xds.Workload {
 	return &xds.Workload{Namespace: "shop", Name: name, Node: Node, Addresses: [][]byte{{10, 0, 0, 9}}, Mesh: mesh}
 }

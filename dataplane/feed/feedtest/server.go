@@ -84,11 +84,17 @@ func (a ads) DeltaAggregatedResources(stream discovery.AggregatedDiscoveryServic
 	return a.delta.DeltaStreamHandler(stream, "")
 }
 
+// OnDeltaStreamOpen implements delta.Callbacks.
 func (s *Server) OnDeltaStreamOpen(context.Context, int64, string) error { return nil }
-func (s *Server) OnDeltaStreamClosed(int64, *core.Node)                  {}
+
+// OnDeltaStreamClosed implements delta.Callbacks.
+func (s *Server) OnDeltaStreamClosed(int64, *core.Node) {}
+
+// OnStreamDeltaResponse implements delta.Callbacks.
 func (s *Server) OnStreamDeltaResponse(int64, *discovery.DeltaDiscoveryRequest, *discovery.DeltaDiscoveryResponse) {
 }
 
+// OnStreamDeltaRequest implements delta.Callbacks.
 func (s *Server) OnStreamDeltaRequest(_ int64, r *discovery.DeltaDiscoveryRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	api "heddle.io/heddle/api/admin"
+	"heddle.io/heddle/dataplane/admin"
+	"heddle.io/heddle/dataplane/enroll"
+)
+
+// Announce implements admin.Node. When it fails because the time is up, the
+// pod stays in the list: it is enrolled as soon as that is possible, and its
+// runtime may announce it again.
+func (n *Node) Announce(ctx context.Context, r api.PodRequest) (api.Pod, error) {
+	timeout, err := announceTime(r.TimeoutSeconds)
+	if err != nil {
+		return api.Pod{}, &admin.Failure{Status: http.StatusBadRequest, Err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	p := enroll.Pod{Namespace: r.Namespace, Name: r.Name, Netns: r.Netns, Interface: r.Interface}
+	n.wait(p.Key(), 1)
+	defer n.wait(p.Key(), -1)
+	p, err = n.pods.Announce(p)
+	switch {
+	case errors.Is(err, enroll.ErrInvalid):
+		return api.Pod{}, &admin.Failure{Status: http.StatusBadRequest, Err: err}
+	case errors.Is(err, enroll.ErrFull):
+		return api.Pod{}, &admin.Failure{Status: http.StatusInsufficientStorage, Err: err}
+	case err != nil:
+		return api.Pod{}, err
+	}
+	for {
+		s, changed := n.seen()
+		m, listed := s.member(p.Key())
+		listed = listed && m.Cookie == p.Cookie && m.Ifindex == p.Ifindex
+		if listed && (m.Standing == enroll.Outside || s.programmed(m)) {
+			return s.pod(m), nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return api.Pod{}, &admin.Failure{Status: http.StatusGatewayTimeout, Err: n.tooLate(p.Key(), timeout)}
+		}
+	}
+}
+
+func announceTime(seconds float64) (time.Duration, error) {
+	switch {
+	case seconds == 0:
+		return announceTimeout, nil
+	case math.IsNaN(seconds), seconds < 0, seconds > admin.MaxAnnounce.Seconds():
+		return 0, fmt.Errorf("timeoutSeconds is %v, it must be 0 to %v", seconds, admin.MaxAnnounce.Seconds())
+	}
+	return time.Duration(seconds * float64(time.Second)), nil
+}
+
+// tooLate says what an announcement was waiting for.
+func (n *Node) tooLate(key string, timeout time.Duration) error {
+	s, _ := n.seen()
+	m, listed := s.member(key)
+	switch {
+	case !listed:
+		return fmt.Errorf("pod %s was removed while it was being announced", key)
+	case m.Standing != enroll.Unknown:
+		return fmt.Errorf("pod %s is in the mesh but could not be programmed within %v: %s", key, timeout, s.pod(m).Reason)
+	}
+	status := n.feed.Status()
+	if !status.Connected {
+		return fmt.Errorf("pod %s: the control plane at %s did not answer within %v (%s); start it, or check --server",
+			key, status.Server, timeout, status.Error)
+	}
+	return fmt.Errorf("pod %s: the control plane did not name it on node %s within %v; check that the Pod exists and that its nodeName is %s",
+		key, n.c.Node, timeout, n.c.Node)
+}
+
+// wait counts announcements that wait for a pod.
+func (n *Node) wait(key string, by int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.waiting[key] += by
+	if n.mu.waiting[key] == 0 {
+		delete(n.mu.waiting, key)
+	}
+}
+
+func (n *Node) isWaiting(key string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.waiting[key] > 0
+}

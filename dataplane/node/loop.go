@@ -1,0 +1,303 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	api "heddle.io/heddle/api/admin"
+	"heddle.io/heddle/dataplane/admin"
+	"heddle.io/heddle/dataplane/enroll"
+	"heddle.io/heddle/dataplane/feed"
+	"heddle.io/heddle/dataplane/plan"
+	"heddle.io/heddle/dataplane/state"
+)
+
+// loop keeps the kernel agreed with the control plane and the announced pods.
+// One goroutine owns it: everything below is read and written there alone, and
+// what others may see is published in Node.mu.now.
+type loop struct {
+	n *Node
+
+	update  feed.Update       // Snapshot is nil before the first
+	current *plan.Contents    // of the kernel's tables, as far as known
+	modes   map[uint32]string // how interfaces are attached, by ifindex
+	records map[admin.PortKey]admin.Record
+	plan    api.Plan
+
+	index    *plan.Index     // of the plan in force; nil before the first
+	snapshot *state.Snapshot // of that plan
+
+	found     bool      // the tables were programmed when the agent started
+	graceEnds time.Time // until then, a state from disk does not replace them
+	retry     time.Duration
+	drift     *drift
+	lost      error // the list of pods, at start
+
+	trigger  time.Time      // arrival of the oldest change that is not in force
+	problems []plan.Problem // of the last plan
+	broken   []plan.Problem // of interfaces, at the last attempt
+}
+
+// drift is a difference that a check found.
+type drift struct {
+	at     time.Time
+	detail string
+}
+
+// member is a pod with what became of it in the kernel.
+type member struct {
+	enroll.Member
+	mode string // how its interface is attached; empty: not
+}
+
+func newLoop(n *Node, contents *plan.Contents) *loop {
+	return &loop{
+		n: n, current: contents,
+		modes:     make(map[uint32]string),
+		records:   make(map[admin.PortKey]admin.Record),
+		found:     len(contents.Services)+len(contents.Pods) > 0,
+		graceEnds: time.Now().Add(cacheGrace),
+	}
+}
+
+func (l *loop) run(ctx context.Context) {
+	again := time.NewTimer(0) // the pods are known even before the first state
+	check := time.NewTimer(checkEvery)
+	defer again.Stop()
+	defer check.Stop()
+	for {
+		l.trigger = time.Time{}
+		select {
+		case <-ctx.Done():
+			return
+		case u := <-l.n.feed.Updates():
+			l.take(u)
+		case <-l.n.pods.Changed():
+		case <-again.C:
+		case <-check.C:
+			check.Reset(l.check())
+		}
+		l.drain()
+		start := time.Now()
+		if wait := l.reconcile(); wait > 0 {
+			again.Reset(wait)
+		}
+		if !gather(ctx, min(time.Since(start), maxGap)) {
+			return
+		}
+	}
+}
+
+// drain takes what arrived meanwhile, so that one plan covers it.
+func (l *loop) drain() {
+	select {
+	case u := <-l.n.feed.Updates():
+		l.take(u)
+	default:
+	}
+	select {
+	case <-l.n.pods.Changed():
+	default:
+	}
+	if l.trigger.IsZero() {
+		l.trigger = time.Now()
+	}
+}
+
+func (l *loop) take(u feed.Update) {
+	l.update = u
+	if l.trigger.IsZero() {
+		l.trigger = u.Arrived
+	}
+}
+
+// gather pauses for as long as the last round took: under a stream of changes,
+// half of the time at most goes into planning. It is false when ctx ended.
+func gather(ctx context.Context, pause time.Duration) bool {
+	if pause < time.Millisecond {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// reconcile brings the kernel to the present state and pods. It returns after
+// which time to try again; 0: when something changes.
+func (l *loop) reconcile() time.Duration {
+	snapshot := l.update.Snapshot
+	if snapshot != nil && l.update.FromCache && l.found && time.Now().Before(l.graceEnds) {
+		l.publish(l.join(nil))
+		return time.Until(l.graceEnds)
+	}
+	if snapshot == nil {
+		// Nothing is taken from the kernel before a state is known.
+		l.publish(l.join(nil))
+		return 0
+	}
+	snapshot = l.placed(snapshot)
+	l.n.pods.Resolve(snapshot)
+	members := l.join(snapshot)
+
+	l.broken = nil
+	l.release(members)
+	l.guard(members, l.beforeProgramming)
+	err := l.program(snapshot, members)
+	if err == nil {
+		l.guard(members, func(*member) bool { return true })
+	}
+	l.publish(members)
+	if err != nil || len(l.broken) > 0 {
+		l.retry = min(max(2*l.retry, firstRetry), lastRetry)
+		return l.retry
+	}
+	l.retry = 0
+	return 0
+}
+
+// placed overrides the zone by the configured one.
+func (l *loop) placed(s *state.Snapshot) *state.Snapshot {
+	if l.n.c.Zone == "" {
+		return s
+	}
+	placed := *s
+	placed.Node.Zone = l.n.c.Zone
+	return &placed
+}
+
+func (l *loop) join(s *state.Snapshot) []member {
+	joined := enroll.Join(l.n.pods.Pods(), s)
+	members := make([]member, len(joined))
+	for i, m := range joined {
+		members[i] = member{Member: m, mode: l.modes[m.Ifindex]}
+	}
+	return members
+}
+
+// beforeProgramming decides which interfaces are attached before the tables
+// are written. A pod that is being announced has not started: its interface
+// must not pass anything until it is programmed. A pod that was running before
+// its namespace got the label would only lose packets by that.
+func (l *loop) beforeProgramming(m *member) bool {
+	if _, programmed := l.current.Pods[m.Cookie]; programmed {
+		return true
+	}
+	return l.n.isWaiting(m.Key())
+}
+
+// guard attaches to the interfaces of the pods in the mesh that when selects.
+// Attaching again is cheap and repairs what somebody removed.
+func (l *loop) guard(members []member, when func(*member) bool) {
+	for i := range members {
+		m := &members[i]
+		if !m.Mesh() || m.mode != "" || !when(m) {
+			continue
+		}
+		ifindex, mode, err := l.n.kernel.AttachIface(m.Interface)
+		if err == nil && ifindex != m.Ifindex {
+			err = fmt.Errorf("interface %s is another one than the one announced", m.Interface)
+		}
+		if err != nil {
+			// A programmed pod stays so: to take it out of the tables would
+			// let its connections around the mesh.
+			if _, programmed := l.current.Pods[m.Cookie]; !programmed {
+				m.Standing, m.Reason = enroll.Waiting, err.Error()
+			}
+			l.broken = append(l.broken, plan.Problem{
+				Object: "Pod " + m.Key(), Reason: "InterfaceNotAttached",
+				Detail: fmt.Sprintf("%v; it is tried again", err),
+			})
+			continue
+		}
+		l.modes[ifindex], m.mode = mode, mode
+	}
+}
+
+// release detaches from the interfaces of pods that left the mesh, before
+// their entries go: an interface that is attached and not programmed drops.
+func (l *loop) release(members []member) {
+	keep := make(map[uint32]bool)
+	for _, m := range members {
+		if m.Mesh() {
+			keep[m.Ifindex] = true
+		}
+	}
+	for _, ifindex := range l.n.kernel.Attached() {
+		if keep[ifindex] {
+			continue
+		}
+		if err := l.n.kernel.DetachIface(ifindex); err != nil {
+			l.broken = append(l.broken, plan.Problem{
+				Object: fmt.Sprintf("interface %d", ifindex), Reason: "InterfaceNotDetached",
+				Detail: err.Error() + "; it is tried again",
+			})
+			continue
+		}
+		delete(l.modes, ifindex)
+	}
+	for i := range members {
+		members[i].mode = l.modes[members[i].Ifindex]
+	}
+}
+
+// program plans and applies. On failure the plan before stays in force as far
+// as it was not replaced, and what the kernel has is read again.
+func (l *loop) program(snapshot *state.Snapshot, members []member) error {
+	joined := make([]enroll.Member, len(members))
+	for i, m := range members {
+		joined[i] = m.Member
+	}
+	// Removals make room for what was left out, so that takes another round.
+	for rounds := 0; ; rounds++ {
+		want, index, problems := plan.Build(snapshot, enroll.Plan(joined), l.n.limits(), l.current)
+		l.problems = append(enroll.Problems(joined), problems...)
+		if err := l.apply(want); err != nil {
+			return err
+		}
+		l.record(index)
+		l.index, l.snapshot = index, snapshot
+		if !want.Deferred || rounds == maxRounds {
+			return nil
+		}
+	}
+}
+
+// maxRounds bounds the plans for one state.
+const maxRounds = 3
+
+// apply turns the tables from current into want.
+func (l *loop) apply(want *plan.Contents) error {
+	ops := plan.Diff(l.current, want)
+	if len(ops) == 0 {
+		l.current = want
+		l.plan.Error = ""
+		return nil
+	}
+	done, err := l.n.tables.Apply(ops)
+	l.plan.Ops += uint64(done)
+	if err != nil {
+		l.n.metrics.Failed(done)
+		l.n.c.Log.Error("plan cannot be applied; the one before stays, and it is tried again", "done", done, "operations", len(ops), "error", err)
+		l.plan.Error = err.Error()
+		if found, readErr := l.n.tables.Read(); readErr == nil {
+			l.current = found
+		}
+		return err
+	}
+	l.current = want
+	l.plan.Error = ""
+	l.plan.Applied = time.Now()
+	l.plan.Batches++
+	l.plan.LastOps = len(ops)
+	took := time.Since(l.trigger)
+	l.plan.LastTook = took.Seconds()
+	l.n.metrics.Applied(took, len(ops))
+	l.n.c.Log.Debug("applied", "operations", len(ops), "took", took)
+	return nil
+}

@@ -1,0 +1,200 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	api "heddle.io/heddle/api/admin"
+	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/admin"
+	"heddle.io/heddle/dataplane/attach"
+	"heddle.io/heddle/dataplane/enroll"
+	"heddle.io/heddle/dataplane/feed"
+	"heddle.io/heddle/dataplane/plan"
+	"heddle.io/heddle/dataplane/tables"
+)
+
+// ErrEnvironment is wrapped by errors of New that mean: this machine, or this
+// process's rights on it, do not fit.
+var ErrEnvironment = errors.New("environment")
+
+// Node is the agent of one node. Create it with New, start it once with Run.
+type Node struct {
+	c       Config
+	started time.Time
+	release string // of the kernel
+	kernel  *attach.Kernel
+	tables  shown
+	pods    *enroll.Registry
+	feed    *feed.Feed
+	metrics *admin.Metrics
+	socket  net.Listener
+
+	loop *loop // owned by Run's goroutine
+
+	mu struct {
+		sync.Mutex
+		now     *now           // never nil, never changed: replaced
+		changed chan struct{}  // closed when now is replaced
+		waiting map[string]int // pods whose announcement waits, by key
+		since   map[api.Problem]time.Time
+	}
+}
+
+// now is what the loop has brought about, for everybody to read.
+type now struct {
+	view     *admin.View // nil before the first state is in force
+	members  []member
+	plan     api.Plan
+	problems []api.Problem
+}
+
+// New brings the kernel to this version's programs, adopting what an earlier
+// agent left, and opens the admin socket. Traffic is not touched yet, and not
+// lost. Errors wrap ErrConfig or ErrEnvironment.
+func New(ctx context.Context, c Config) (*Node, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{c: c, started: time.Now(), metrics: admin.NewMetrics()}
+	n.mu.now, n.mu.changed = &now{}, make(chan struct{})
+	n.mu.waiting, n.mu.since = make(map[string]int), make(map[api.Problem]time.Time)
+	if err := n.open(ctx); err != nil {
+		n.Close()
+		return nil, fmt.Errorf("%w: %w", ErrEnvironment, err)
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) error {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return fmt.Errorf("reading the kernel's version: %w", err)
+	}
+	n.release = unix.ByteSliceToString(uts.Release[:])
+	if err := n.openKernel(); err != nil {
+		return err
+	}
+	contents, err := n.tables.Read()
+	if err != nil {
+		return fmt.Errorf("reading the tables: %w", err)
+	}
+	n.loop = newLoop(n, contents)
+	if err := n.openPods(contents); err != nil {
+		return err
+	}
+	if n.feed, err = feed.New(n.c.feedOptions()); err != nil {
+		return err
+	}
+	n.socket, err = admin.Listen(ctx, n.c.adminPath())
+	return err
+}
+
+func (n *Node) openKernel() error {
+	cgroup := n.c.Cgroup
+	var err error
+	if cgroup == "" {
+		if cgroup, err = cgroupRoot("/proc/self/mountinfo"); err != nil {
+			return err
+		}
+	}
+	own, ownErr := ownCgroups(cgroup)
+	n.kernel, err = attach.Open(attach.Options{
+		Cgroup: cgroup, Pins: n.c.Pins, Limits: n.c.mapLimits(), TC: n.c.TC, OwnCgroups: own, Log: n.c.Log,
+	})
+	if err != nil {
+		return err // says more about the cgroup than ownErr
+	}
+	if ownErr != nil {
+		return ownErr
+	}
+	n.tables = shown{tables.New(n.kernel.Maps()), n.c.Pins}
+	return nil
+}
+
+// openPods reads the announced pods. When that list is lost, the pods are
+// found again by what the kernel's tables say of them.
+func (n *Node) openPods(contents *plan.Contents) error {
+	registry, lost, err := enroll.Open(enroll.Options{
+		File: filepath.Join(n.c.StateDir, podsFile), MaxPods: n.limits().Pods,
+		Host: enroll.Machine{}, Log: n.c.Log,
+	})
+	if err != nil {
+		return err
+	}
+	n.pods = registry
+	if lost == nil {
+		return nil
+	}
+	if !errors.Is(lost, fs.ErrNotExist) {
+		n.c.Log.Warn("list of pods is lost; finding them again in the kernel's tables", "error", lost)
+		n.loop.lost = lost
+	}
+	var orphans []enroll.Orphan
+	for ifindex, iface := range contents.Ifaces {
+		o := enroll.Orphan{Cookie: iface.Netns, Ifindex: ifindex}
+		for _, a := range iface.Addr[:min(int(iface.AddrCount), len(iface.Addr))] {
+			o.Addresses = append(o.Addresses, bpf.AddrOf(a))
+		}
+		orphans = append(orphans, o)
+	}
+	registry.Adopt(orphans)
+	return nil
+}
+
+// limits are the sizes that the maps really have.
+func (n *Node) limits() plan.Limits {
+	maps := n.kernel.Maps()
+	size := func(name string) int { return int(maps[name].MaxEntries()) }
+	return plan.Limits{
+		Pods:      min(size(bpf.MapPods), size(bpf.MapIfaces), size(bpf.MapIfStats)),
+		Services:  size(bpf.MapServices),
+		Splits:    size(bpf.MapSplits),
+		Clusters:  size(bpf.MapClusters),
+		Endpoints: size(bpf.MapEndpoints),
+		Members:   size(bpf.MapMembers),
+	}
+}
+
+// Run works until ctx ends. The kernel keeps what is pinned: connections and
+// programmed services work on without the agent.
+func (n *Node) Run(ctx context.Context) error {
+	defer n.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	server := admin.NewServer(n, n.tables, n.metrics, n.c.Log)
+	var failure error
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := n.feed.Run(ctx); err != nil {
+			n.c.Log.Error("feed ended", "error", err)
+		}
+	})
+	running.Go(func() {
+		if failure = server.Serve(ctx, n.socket); failure != nil {
+			cancel() // an agent that cannot be asked is restarted
+		}
+	})
+	n.loop.run(ctx)
+	running.Wait()
+	return failure
+}
+
+// Close gives up everything that New took, except what is pinned. Run does it
+// by itself.
+func (n *Node) Close() {
+	if n.socket != nil {
+		n.socket.Close()
+	}
+	if n.kernel != nil {
+		n.kernel.Close()
+	}
+}
