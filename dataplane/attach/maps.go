@@ -146,7 +146,8 @@ func (o *opening) pinMap(m *ebpf.Map, dir, name string) error {
 
 // fitEntries keeps a map from being made smaller than its contents.
 func (o *opening) fitEntries(name string, spec *ebpf.MapSpec, found *ebpf.Map) error {
-	if spec.MaxEntries >= found.MaxEntries() || found.Type() != ebpf.Hash {
+	evicts := found.Type() != ebpf.Hash && found.Type() != ebpf.PerCPUHash
+	if spec.MaxEntries >= found.MaxEntries() || evicts {
 		return nil
 	}
 	var used uint32

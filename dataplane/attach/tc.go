@@ -246,9 +246,10 @@ func (t *interfaces) detachLocked(ifindex uint32) error {
 	return nil
 }
 
-// AttachIface attaches the floor to the host side of a pod's interface, and
-// says how ("tcx" or "clsact"). Until hd_ifaces has an entry for the interface,
-// nothing passes it. It may be called again.
+// AttachIface attaches the floor to the host side of a pod's interface, which
+// it finds in the calling thread's network namespace, and says how ("tcx" or
+// "clsact"). Until hd_ifaces has an entry for the interface, nothing passes it.
+// It may be called again.
 func (k *Kernel) AttachIface(name string) (ifindex uint32, mode string, err error) {
 	l, err := netlink.LinkByName(name)
 	if err != nil {

@@ -381,16 +381,20 @@ func TestLimits(t *testing.T) {
 	r.open()
 	for i := range uint64(20) {
 		r.put(bpf.MapPods, 1000+i, bpf.PodVal{Scope: i})
+		r.put(bpf.MapIfStats, uint32(1000+i), []bpf.IfaceStat{{RxPackets: i}})
 	}
 	size := func(limit uint32) uint32 {
 		t.Helper()
-		r.options.Limits = map[string]uint32{bpf.MapPods: limit}
+		r.options.Limits = map[string]uint32{bpf.MapPods: limit, bpf.MapIfStats: limit}
 		r.reopen()
 		r.checkConsistent()
 		for i := range uint64(20) {
 			var val bpf.PodVal
 			if err := r.kernel.Maps()[bpf.MapPods].Lookup(1000+i, &val); err != nil || val.Scope != i {
 				t.Errorf("pod %d at limit %d: %+v, %v", i, limit, val, err)
+			}
+			if s := r.ifaceStat(uint32(1000 + i)); s.RxPackets != i {
+				t.Errorf("interface %d at limit %d: %+v", i, limit, s)
 			}
 		}
 		return r.kernel.Maps()[bpf.MapPods].MaxEntries()
