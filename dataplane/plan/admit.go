@@ -219,11 +219,11 @@ func (b *builder) publish(o *offer, val bpf.ServiceVal) {
 		b.out.Services[key] = val
 		o.port.Addresses = append(o.port.Addresses, bpf.AddrOf(key.Addr))
 	}
-	o.port.IDs[family(o.v6)] = o.id
-	b.index.services[o.id] = o.port
-	if !slices.Contains(b.index.Ports, o.port) {
+	if o.port.IDs == [2]uint64{} { // its first address family
 		b.index.Ports = append(b.index.Ports, o.port)
 	}
+	o.port.IDs[family(o.v6)] = o.id
+	b.index.services[o.id] = o.port
 }
 
 // members lists the endpoints that the kernel may keep a client of this port

@@ -29,7 +29,8 @@ func alias(shares []share) bpf.SplitVal {
 	split := bpf.SplitVal{Columns: uint32(n), Total: uint32(total)}
 
 	var left [bpf.MaxColumns]uint64 // of every share, not yet given a place
-	var small, large []int
+	var stacks [2][bpf.MaxColumns]int
+	small, large := stacks[0][:0], stacks[1][:0]
 	for i, s := range shares {
 		split.Column[i].Cluster = s.cluster
 		left[i] = uint64(s.weight) * uint64(n)

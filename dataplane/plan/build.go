@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -95,13 +93,10 @@ type offer struct {
 // of some namespace, and settles who owns an address, a port and an id: the
 // first by resource name.
 func (b *builder) offers() []*offer {
-	names := slices.Collect(maps.Keys(b.snapshot.Services))
-	slices.SortFunc(names, func(x, y string) int {
-		return cmp.Or(b.variant(x)-b.variant(y), cmp.Compare(x, y))
-	})
+	names := b.inOrder()
 	owners := make(map[bpf.ServiceKey]string, len(names))
 	ids := make(map[uint64]string, len(names))
-	var all []*offer
+	all := make([]*offer, 0, len(names))
 	for _, resource := range names {
 		svc := b.snapshot.Services[resource]
 		scope, ok := b.scope(svc.Scope)
@@ -133,11 +128,20 @@ func (b *builder) offers() []*offer {
 	return all
 }
 
-func (b *builder) variant(resource string) int {
-	if b.snapshot.Services[resource].Scope != "" {
-		return 1
+// inOrder lists the services by name, variants behind all others.
+func (b *builder) inOrder() []string {
+	names := make([]string, 0, len(b.snapshot.Services))
+	var variants []string
+	for name, svc := range b.snapshot.Services {
+		if svc.Scope == "" {
+			names = append(names, name)
+		} else {
+			variants = append(variants, name)
+		}
 	}
-	return 0
+	slices.Sort(names)
+	slices.Sort(variants)
+	return append(names, variants...)
 }
 
 func newServicePort(resource string, svc *state.Service, p *state.Port) *ServicePort {

@@ -19,6 +19,8 @@ type target struct {
 // resolve finds the clusters of an offer and what of the connections each
 // gets.
 func (b *builder) resolve(o *offer) {
+	o.shares = make([]share, 0, len(o.port.Backends))
+	o.uses = make([]*target, 0, len(o.port.Backends))
 	var total uint64
 	for i := range o.port.Backends {
 		backend := &o.port.Backends[i]

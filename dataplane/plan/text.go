@@ -107,7 +107,7 @@ func memoryText(v any, names Names) string {
 	case bpf.StatVal:
 		return fmt.Sprintf("opened=%d established=%d closed=%d", v.Opened, v.Established, v.Closed)
 	case bpf.RefusalKey:
-		return fmt.Sprintf("%s %s", names.text(v.Service, "0"), bpf.Reason(v.Reason))
+		return fmt.Sprintf("%s %s", names.text(v.Service, "0"), v.Reason)
 	}
 	return fmt.Sprint(v)
 }

@@ -19,8 +19,12 @@ func each[K, V any](m *ebpf.Map, visit func(K, V) bool) error {
 	if m.Type() == ebpf.PerCPUHash {
 		return step(m, visit)
 	}
+	return eachBatch(m, min(batch, int(m.MaxEntries())), visit)
+}
+
+func eachBatch[K, V any](m *ebpf.Map, size int, visit func(K, V) bool) error {
 	var cursor ebpf.MapBatchCursor
-	keys, values := make([]K, batch), make([]V, batch)
+	keys, values := make([]K, size), make([]V, size)
 	for {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
 		switch {
