@@ -57,11 +57,12 @@ func TestMain(m *testing.M) {
 
 // runAgent is the process of an agent.
 func runAgent(config string) int {
-	var c Config
-	if err := json.Unmarshal([]byte(config), &c); err != nil {
+	var sent places
+	if err := json.Unmarshal([]byte(config), &sent); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	c := sent.config()
 	c.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -74,6 +75,16 @@ func runAgent(config string) int {
 		return 1
 	}
 	return 0
+}
+
+// places are the parts of a Config that a test's agents differ in.
+type places struct{ Server, Cgroup, Pins, Admin, StateDir string }
+
+func (p places) config() Config {
+	return Config{
+		Node: feedtest.Node, Server: p.Server, Cgroup: p.Cgroup, Pins: p.Pins, Admin: p.Admin, StateDir: p.StateDir,
+		TC: DefaultTC, Version: "test",
+	}
 }
 
 // rig is a node with a control plane, for one test.
@@ -90,10 +101,10 @@ func newRig(t *testing.T) *rig {
 	nettest.RequireBPF(t)
 	dir := t.TempDir()
 	r := &rig{t: t, server: feedtest.New(t), host: hostNetwork(t)}
-	r.config = Config{
-		Node: feedtest.Node, Server: r.server.Address(), Cgroup: nettest.Cgroup(t), Pins: filepath.Join(nettest.Pins(t), "heddle"),
-		Admin: "unix://" + filepath.Join(dir, "agent.sock"), StateDir: filepath.Join(dir, "state"), TC: "auto", Version: "test",
-	}
+	r.config = places{
+		Server: r.server.Address(), Cgroup: nettest.Cgroup(t), Pins: filepath.Join(nettest.Pins(t), "heddle"),
+		Admin: "unix://" + filepath.Join(dir, "agent.sock"), StateDir: filepath.Join(dir, "state"),
+	}.config()
 	r.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, // the agent comes and goes
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -170,7 +181,8 @@ func (l testLog) Write(b []byte) (int, error) {
 // kill is kill -9.
 func (r *rig) spawn() (kill func()) {
 	r.t.Helper()
-	config, err := json.Marshal(r.config)
+	c := r.config
+	config, err := json.Marshal(places{c.Server, c.Cgroup, c.Pins, c.Admin, c.StateDir})
 	if err != nil {
 		r.t.Fatal(err)
 	}
