@@ -69,7 +69,7 @@ func dial(o Options) (*grpc.ClientConn, error) {
 	if o.TLS != nil {
 		creds = credentials.NewTLS(o.TLS)
 	}
-	conn, err := grpc.NewClient(to,
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)),
@@ -78,9 +78,13 @@ func dial(o Options) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: firstDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastDelay},
 			MinConnectTimeout: 3 * time.Second,
 		}),
-		// Finds a peer that vanished without a word.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-	)
+	}
+	if !strings.HasPrefix(to, "unix:") {
+		// Finds a peer that vanished without a word; on a unix socket the
+		// kernel tells.
+		options = append(options, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
+	}
+	conn, err := grpc.NewClient(to, options...)
 	if err != nil {
 		return nil, fmt.Errorf("control plane %s: %w", o.Server, err)
 	}
