@@ -1,0 +1,146 @@
+package source
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"heddle.io/heddle/controlplane/model"
+)
+
+// An id names an object of the cluster. Namespaces and Nodes have no namespace.
+type id struct {
+	Kind string
+	Key  model.Key
+}
+
+func (i id) String() string {
+	if i.Key.Namespace == "" {
+		return i.Kind + " " + i.Key.Name
+	}
+	return i.Kind + " " + i.Key.String()
+}
+
+func (i id) compare(o id) int {
+	return cmp.Or(strings.Compare(i.Kind, o.Kind), i.Key.Compare(o.Key))
+}
+
+// An object is one that passed every check that needs no other object. It is
+// never changed once made. Exactly one of the pointers is set.
+type object struct {
+	Namespace *model.Namespace `json:",omitempty"`
+	Node      *model.Node      `json:",omitempty"`
+	Pod       *model.Pod       `json:",omitempty"`
+	Service   *model.Service   `json:",omitempty"`
+	Slice     *model.Slice     `json:",omitempty"`
+	Route     *model.Route     `json:",omitempty"`
+
+	// sum is that of the text that the object was read from; zero for objects
+	// from the state directory, which are always read again.
+	sum [sha256.Size]byte
+}
+
+// The kinds that are read.
+const (
+	namespaceKind = "Namespace"
+	nodeKind      = "Node"
+	podKind       = "Pod"
+	serviceKind   = "Service"
+	sliceKind     = "EndpointSlice"
+	routeKind     = "TCPRoute"
+)
+
+func (o *object) id() id {
+	switch {
+	case o.Namespace != nil:
+		return id{namespaceKind, model.Key{Name: o.Namespace.Name}}
+	case o.Node != nil:
+		return id{nodeKind, model.Key{Name: o.Node.Name}}
+	case o.Pod != nil:
+		return id{podKind, o.Pod.Key}
+	case o.Service != nil:
+		return id{serviceKind, o.Service.Key}
+	case o.Slice != nil:
+		return id{sliceKind, o.Slice.Key}
+	case o.Route != nil:
+		return id{routeKind, o.Route.Key}
+	}
+	return id{}
+}
+
+// created is when the object came into being; zero when nobody said.
+func (o *object) created() time.Time {
+	switch {
+	case o.Pod != nil:
+		return o.Pod.Created
+	case o.Service != nil:
+		return o.Service.Created
+	}
+	return time.Time{}
+}
+
+// A claim is something that only one object of a kind can have.
+type claim struct {
+	kind     string
+	address  netip.Addr
+	port     uint16 // 0 for pods
+	protocol model.Protocol
+}
+
+func (c claim) String() string {
+	if c.port == 0 {
+		return c.address.String()
+	}
+	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(c.address, c.port), c.protocol)
+}
+
+// claims returns what the object needs for itself: a pod its addresses, a
+// Service its cluster IPs at its ports.
+func (o *object) claims() []claim {
+	var out []claim
+	switch {
+	case o.Pod != nil && !o.Pod.HostNetwork && !o.Pod.Finished:
+		for _, a := range o.Pod.Addresses {
+			out = append(out, claim{kind: podKind, address: a})
+		}
+	case o.Service != nil:
+		for _, a := range o.Service.Addresses {
+			for _, p := range o.Service.Ports {
+				out = append(out, claim{serviceKind, a, p.Port, p.Protocol})
+			}
+		}
+	}
+	return out
+}
+
+// snapshot puts objects together.
+func snapshot(objects map[id]owned) *model.Snapshot {
+	s := &model.Snapshot{
+		Namespaces: make(map[string]*model.Namespace),
+		Nodes:      make(map[string]*model.Node),
+		Pods:       make(map[model.Key]*model.Pod),
+		Services:   make(map[model.Key]*model.Service),
+		Slices:     make(map[model.Key]*model.Slice),
+		Routes:     make(map[model.Key]*model.Route),
+	}
+	for i, o := range objects {
+		switch o := o.object; {
+		case o.Namespace != nil:
+			s.Namespaces[i.Key.Name] = o.Namespace
+		case o.Node != nil:
+			s.Nodes[i.Key.Name] = o.Node
+		case o.Pod != nil:
+			s.Pods[i.Key] = o.Pod
+		case o.Service != nil:
+			s.Services[i.Key] = o.Service
+		case o.Slice != nil:
+			s.Slices[i.Key] = o.Slice
+		case o.Route != nil:
+			s.Routes[i.Key] = o.Route
+		}
+	}
+	return s
+}
