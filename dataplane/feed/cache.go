@@ -39,7 +39,7 @@ const (
 // the disk is waited for behind, at the same pace.
 const (
 	cacheEvery = 200 * time.Millisecond
-	cacheSmall = 5 * time.Millisecond // to encode and write
+	cacheSmall = 1 << 20 // bytes; some milliseconds to encode and write
 )
 
 // encodeCache renders the responses, one for each type, for the disk.
@@ -137,12 +137,11 @@ func (f *Feed) loadCache() {
 
 // putLocked writes what is in force, without waiting for the disk.
 func (f *Feed) putLocked() {
-	start := time.Now()
 	data, err := f.encodeLocked()
 	if err == nil {
 		err = disk.Put(f.o.Cache, data)
 	}
-	f.mu.behind = err != nil || time.Since(start) > cacheSmall
+	f.mu.behind = err != nil || len(data) > cacheSmall
 	f.savedLocked(err)
 }
 
@@ -172,7 +171,6 @@ func (f *Feed) saveCache() time.Duration {
 	if behind && err == nil {
 		err = disk.Put(f.o.Cache, data)
 	}
-	small := time.Since(start) <= cacheSmall
 	if err == nil {
 		err = disk.Sync(f.o.Cache)
 	}
@@ -180,7 +178,7 @@ func (f *Feed) saveCache() time.Duration {
 	defer f.mu.Unlock()
 	// What changed meanwhile, or could not be written, is left to the next call.
 	f.mu.unsaved = f.mu.unsaved || err != nil
-	f.mu.behind = f.mu.behind && (!small || f.mu.unsaved) || err != nil
+	f.mu.behind = err != nil || behind && (len(data) > cacheSmall || f.mu.unsaved)
 	f.savedLocked(err)
 	return time.Since(start)
 }

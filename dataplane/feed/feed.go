@@ -69,7 +69,7 @@ type Feed struct {
 	}
 }
 
-// New returns a feed that has published nothing.
+// New returns a feed that knows what the cache knows.
 func New(o Options) (*Feed, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -82,6 +82,7 @@ func New(o Options) (*Feed, error) {
 	f.mu.confirmed = make(map[string]bool)
 	f.mu.status.Server = o.Server
 	f.mu.status.Since = time.Now()
+	f.loadCache()
 	return f, nil
 }
 
@@ -98,7 +99,6 @@ func (f *Feed) Run(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	f.loadCache()
 	var settling sync.WaitGroup
 	settling.Go(func() { f.settle(ctx) })
 	f.follow(ctx, conn)

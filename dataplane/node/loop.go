@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	api "heddle.io/heddle/api/admin"
@@ -25,8 +26,8 @@ type loop struct {
 	records map[admin.PortKey]admin.Record
 	plan    api.Plan
 
-	index    *plan.Index     // of the plan in force; nil before the first
-	snapshot *state.Snapshot // of that plan
+	index *plan.Index // of the plan in force; nil before the first
+	view  *admin.View // what is published; nil before the first state
 
 	found     bool      // the tables were programmed when the agent started
 	graceEnds time.Time // until then, a state from disk does not replace them
@@ -132,20 +133,19 @@ func gather(ctx context.Context, pause time.Duration) bool {
 // which time to try again; 0: when something changes.
 func (l *loop) reconcile() time.Duration {
 	snapshot := l.update.Snapshot
-	if snapshot != nil && l.update.FromCache && l.found && time.Now().Before(l.graceEnds) {
-		l.publish(l.join(nil))
-		return time.Until(l.graceEnds)
-	}
 	if snapshot == nil {
 		// Nothing is taken from the kernel before a state is known.
 		l.publish(l.join(nil))
 		return 0
 	}
 	snapshot = l.placed(snapshot)
+	l.broken = nil
+	if wait := time.Until(l.graceEnds); wait > 0 && l.update.FromCache && l.found {
+		l.explain(snapshot)
+		return wait
+	}
 	l.n.pods.Resolve(snapshot)
 	members := l.join(snapshot)
-
-	l.broken = nil
 	l.release(members)
 	l.guard(members, l.beforeProgramming)
 	err := l.program(snapshot, members)
@@ -159,6 +159,16 @@ func (l *loop) reconcile() time.Duration {
 	}
 	l.retry = 0
 	return 0
+}
+
+// explain publishes what the tables hold in the words of a state that is not
+// put in force.
+func (l *loop) explain(s *state.Snapshot) {
+	members := l.join(s)
+	l.guard(members, l.programmed)
+	_, index, _ := plan.Build(s, nil, l.n.limits(), l.current)
+	l.view = &admin.View{Snapshot: s, Contents: l.current, Index: index}
+	l.publish(members)
 }
 
 // placed overrides the zone by the configured one.
@@ -185,10 +195,12 @@ func (l *loop) join(s *state.Snapshot) []member {
 // must not pass anything until it is programmed. A pod that was running before
 // its namespace got the label would only lose packets by that.
 func (l *loop) beforeProgramming(m *member) bool {
-	if _, programmed := l.current.Pods[m.Cookie]; programmed {
-		return true
-	}
-	return l.n.isWaiting(m.Key())
+	return l.programmed(m) || l.n.isWaiting(m.Key())
+}
+
+func (l *loop) programmed(m *member) bool {
+	_, ok := l.current.Pods[m.Cookie]
+	return ok
 }
 
 // guard attaches to the interfaces of the pods in the mesh that when selects.
@@ -206,7 +218,7 @@ func (l *loop) guard(members []member, when func(*member) bool) {
 		if err != nil {
 			// A programmed pod stays so: to take it out of the tables would
 			// let its connections around the mesh.
-			if _, programmed := l.current.Pods[m.Cookie]; !programmed {
+			if !l.programmed(m) {
 				m.Standing, m.Reason = enroll.Waiting, err.Error()
 			}
 			l.broken = append(l.broken, plan.Problem{
@@ -261,7 +273,8 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 			return err
 		}
 		l.record(index)
-		l.index, l.snapshot = index, snapshot
+		l.index = index
+		l.view = &admin.View{Snapshot: snapshot, Contents: want, Index: index, Records: maps.Clone(l.records)}
 		if !want.Deferred || rounds == maxRounds {
 			return nil
 		}

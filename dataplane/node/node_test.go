@@ -166,9 +166,18 @@ func TestKilledAgentIsAdopted(t *testing.T) {
 		must("b")
 		kill = r.spawn()
 		must("b")
-		r.eventually("the state from the cache", func() bool {
+		status := get[api.AgentStatus](r, "/v1/status")
+		if !status.Feed.FromCache || !status.Feed.Synced {
+			t.Errorf("feed is %+v", status.Feed)
+		}
+		// It is named at once and put in force after a while.
+		r.eventually("the pod is shown", func() bool {
 			status := get[api.AgentStatus](r, "/v1/status")
-			return status.Feed.FromCache && status.Services == 1 && status.Pods == 1
+			return status.Services == 1 && status.Pods == 1
+		})
+		r.eventually("the state from the cache is in force", func() bool {
+			services := get[[]api.Service](r, "/v1/services")
+			return len(services) == 1 && !services[0].Programmed.IsZero()
 		})
 		must("b")
 		r.server.Start()

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"time"
 
@@ -16,10 +15,7 @@ import (
 
 // publish replaces what others see by what the loop has brought about.
 func (l *loop) publish(members []member) {
-	next := &now{members: members, plan: l.plan}
-	if l.index != nil {
-		next.view = &admin.View{Snapshot: l.snapshot, Contents: l.current, Index: l.index, Records: maps.Clone(l.records)}
-	}
+	next := &now{view: l.view, members: members, plan: l.plan}
 	for _, list := range [][]plan.Problem{l.problems, l.broken, l.drifted(), l.lostPods()} {
 		for _, p := range list {
 			next.problems = append(next.problems, api.Problem{Object: p.Object, Reason: p.Reason, Detail: p.Detail})
