@@ -5,7 +5,7 @@
 .PHONY: help demo test build generate check nightly
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the mesh on two simulated nodes: a canary under traffic (root; KEEP=1 leaves it running)
 	@.ci/setup demo

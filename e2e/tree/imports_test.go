@@ -54,6 +54,7 @@ var allowed = map[string][]string{
 	"cmd/heddle-controller": {"controlplane/plane", "identity/mtls"},
 	"cmd/heddlectl":         {"api/...", "install/..."},
 
+	"e2e/kernels":   {"api/admin", "install/client"},
 	"e2e/peer":      {},
 	"e2e/scenarios": {},
 	"e2e/tree":      {},
