@@ -30,7 +30,11 @@ func (s *Sandbox) Command(ctx context.Context, namespace, name string, argv ...s
 	if err != nil {
 		return nil, err
 	}
-	return s.prepare(ctx, argv, p.Env, p.Dir, s.netnsOf(p), podCgroup(root, p))
+	env, dir := p.Env, p.Dir
+	if len(env) == 0 { // its processes were never started
+		env, dir = []string{"PATH=" + s.searchPath(), "HOSTNAME=" + p.Name}, s.opt.Dir
+	}
+	return s.prepare(ctx, argv, env, dir, s.netnsOf(p), podCgroup(root, p))
 }
 
 // NodeCommand prepares a command on a node, in no pod.

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,12 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-func compare(a, b string) int { return cmp.Compare(a, b) }
-
 // serviceEnv are the variables by which a pod finds the Services that existed
 // before it: NAME_SERVICE_HOST, NAME_SERVICE_PORT, NAME_SERVICE_PORT_PORTNAME.
 func serviceEnv(services []*corev1.Service) []corev1.EnvVar {
-	sorted := slices.SortedFunc(slices.Values(services), func(a, b *corev1.Service) int { return compare(a.Name, b.Name) })
+	sorted := slices.SortedFunc(slices.Values(services), func(a, b *corev1.Service) int { return strings.Compare(a.Name, b.Name) })
 	var out []corev1.EnvVar
 	for _, svc := range sorted {
 		if svc.Spec.ClusterIP == "" || svc.Spec.ClusterIP == corev1.ClusterIPNone || len(svc.Spec.Ports) == 0 {
