@@ -151,6 +151,7 @@ func serve(t *testing.T, s *stub) (client *http.Client, socket string) {
 		t.Fatal(err)
 	}
 	server := NewServer(s, s, NewMetrics(), slog.New(slog.DiscardHandler))
+	server.http.ReadTimeout, server.http.WriteTimeout = 500*time.Millisecond, 500*time.Millisecond
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := server.Serve(ctx, l); err != nil {

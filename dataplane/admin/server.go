@@ -72,7 +72,8 @@ func NewServer(n Node, t Tables, m *Metrics, log *slog.Logger) *Server {
 	s.http = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
+		ReadTimeout:       answerTimeout,
+		WriteTimeout:      2 * answerTimeout,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -118,7 +119,11 @@ func (s *Server) bounded(slots chan struct{}, limit time.Duration, answer func(*
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit))
+		// The server's own deadlines are too short for an announcement; the one
+		// for reading would end the request's context while it waits.
+		control, deadline := http.NewResponseController(w), time.Now().Add(limit)
+		_ = control.SetReadDeadline(deadline)
+		_ = control.SetWriteDeadline(deadline)
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		body, err := answer(r.WithContext(ctx))
 		if err != nil {

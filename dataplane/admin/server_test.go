@@ -144,6 +144,23 @@ func TestWaitingIsBounded(t *testing.T) {
 	waiting.Wait()
 }
 
+// An announcement may wait for longer than other requests may take.
+func TestPatientAnnouncement(t *testing.T) {
+	s := newStub(t, shop)
+	s.announce = func(ctx context.Context, _ api.PodRequest) (api.Pod, error) {
+		select {
+		case <-ctx.Done():
+			return api.Pod{}, ctx.Err()
+		case <-time.After(time.Second): // twice the deadlines of the rig
+			return api.Pod{Enrolled: true}, nil
+		}
+	}
+	client, _ := serve(t, s)
+	if status, body := ask(t, client, "PUT", "/v1/pods", `{}`); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 func TestSocketBelongsToItsOwner(t *testing.T) {
 	_, socket := serve(t, newStub(t, shop))
 	info, err := os.Stat(socket)

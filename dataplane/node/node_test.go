@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -251,4 +252,41 @@ func TestNackIsShown(t *testing.T) {
 	if s := get[[]api.Service](r, "/v1/services"); len(s) != 1 || s[0].Backends[0].Weight != 1 {
 		t.Errorf("services are %+v", s)
 	}
+}
+
+// A namespace gains and loses its label while its pods talk: no connection
+// fails, and none waits for a packet that was dropped in between (a lost SYN
+// costs a second).
+func TestLabelChangesUnderTraffic(t *testing.T) {
+	r := newRig(t)
+	client, server := r.pod("client", "10.0.0.1", false), r.pod("server", "10.0.0.2", false)
+	server.serve(8080)
+	r.service(1, server)
+	r.start()
+	nettest.Join(t, r.config.Cgroup)
+	client.announce()
+
+	stop := make(chan struct{})
+	var talking sync.WaitGroup
+	talking.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				t.Logf("%d connections", n)
+				return
+			default:
+			}
+			start := time.Now()
+			answer, _, err := client.dial("10.0.0.2:8080")
+			if took := time.Since(start); err != nil || answer != "server" || took > 900*time.Millisecond {
+				t.Errorf("connection %d: %q, %v after %v", n, answer, err, took)
+			}
+		}
+	})
+	for i := range 20 {
+		client.label(i%2 == 0)
+		r.eventually("the label's effect", func() bool { return get[[]api.Pod](r, "/v1/pods")[0].Enrolled == (i%2 == 0) })
+	}
+	close(stop)
+	talking.Wait()
 }
