@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -211,10 +212,7 @@ func (l *loop) guard(members []member, when func(*member) bool) {
 		if !m.Mesh() || m.mode != "" || !when(m) {
 			continue
 		}
-		ifindex, mode, err := l.n.kernel.AttachIface(m.Interface)
-		if err == nil && ifindex != m.Ifindex {
-			err = fmt.Errorf("interface %s is another one than the one announced", m.Interface)
-		}
+		mode, err := l.attach(m)
 		if err != nil {
 			// A programmed pod stays so: to take it out of the tables would
 			// let its connections around the mesh.
@@ -227,8 +225,20 @@ func (l *loop) guard(members []member, when func(*member) bool) {
 			})
 			continue
 		}
-		l.modes[ifindex], m.mode = mode, mode
+		l.modes[m.Ifindex], m.mode = mode, mode
 	}
+}
+
+// attach guards the interface of a pod, and no other that took its name.
+func (l *loop) attach(m *member) (mode string, err error) {
+	ifindex, mode, err := l.n.kernel.AttachIface(m.Interface)
+	if err != nil || ifindex == m.Ifindex {
+		return mode, err
+	}
+	if _, announced := l.modes[ifindex]; !announced {
+		err = l.n.kernel.DetachIface(ifindex)
+	}
+	return "", errors.Join(fmt.Errorf("interface %s is another one than the one announced", m.Interface), err)
 }
 
 // release detaches from the interfaces of pods that left the mesh, before

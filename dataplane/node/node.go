@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"sync"
@@ -63,6 +64,9 @@ type now struct {
 func New(ctx context.Context, c Config) (*Node, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{c: c, started: time.Now(), metrics: admin.NewMetrics()}
 	n.mu.now, n.mu.changed = &now{}, make(chan struct{})
