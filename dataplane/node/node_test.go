@@ -19,7 +19,14 @@ import (
 
 // From a label and an announcement to a connection, and back out.
 func TestPodEntersAndLeavesTheMesh(t *testing.T) {
+	for _, tc := range []string{"auto", "clsact"} {
+		t.Run(tc, func(t *testing.T) { podEntersAndLeaves(t, tc) })
+	}
+}
+
+func podEntersAndLeaves(t *testing.T, tc string) {
 	r := newRig(t)
+	r.config.TC = tc
 	client, server := r.pod("client", "10.0.0.1", true), r.pod("server", "10.0.0.2", false)
 	server.serve(8080)
 	r.service(1, server)
