@@ -143,38 +143,81 @@ func (b *builder) commit(o *offer) {
 }
 
 // hold keeps a programmed port as it is, because its present backends do not
-// fit. The endpoints of the backends it keeps are still updated.
+// fit. The endpoints of the backends that it keeps are still updated. Only
+// when one of those does not exist any more, the port is turned to the present
+// ones, as far as they fit: that also makes room.
 func (b *builder) hold(o *offer) {
 	b.full = true
-	b.problem("Service "+o.port.Resource, ReasonMapFull, "port %d/%s keeps the backends it had: %s",
-		o.port.Port, o.port.Protocol, b.room.lacks(b.needs([]*offer{o}, false)))
+	lack := b.room.lacks(b.needs([]*offer{o}, false))
 	o.port.Held = true
-	o.uses, o.shares = nil, nil
 	o.keys = slices.DeleteFunc(o.keys, func(key bpf.ServiceKey) bool {
 		val, ok := b.current.Services[key]
 		return !ok || val.Service != o.id
 	})
 	val := b.current.Services[o.keys[0]]
 	val.Flags &^= bpf.ServiceScoped
-	if val.Split == 0 {
-		o.shares = []share{{val.Cluster, 1}}
-	} else {
-		split := b.current.Splits[val.Split]
-		b.out.Splits[val.Split] = split
-		for _, column := range split.Column[:min(int(split.Columns), bpf.MaxColumns)] {
-			o.shares = append(o.shares, share{column.Cluster, 1})
-		}
+	shares := b.programmedShares(val)
+	if slices.ContainsFunc(shares, b.lost) {
+		b.problem("Service "+o.port.Resource, ReasonMapFull, "port %d/%s refuses the share of backends that do not fit: %s",
+			o.port.Port, o.port.Protocol, lack)
+		b.reduce(o)
+		b.commit(o)
+		return
 	}
-	for _, s := range o.shares {
+	b.problem("Service "+o.port.Resource, ReasonMapFull, "port %d/%s keeps the backends it had: %s",
+		o.port.Port, o.port.Protocol, lack)
+	o.shares = shares
+	for _, s := range shares {
 		if s.cluster != 0 {
 			b.use(b.targetOf(s.cluster))
 		}
 	}
+	if split, ok := b.current.Splits[val.Split]; ok {
+		b.out.Splits[val.Split] = split
+	}
 	b.publish(o, val)
 }
 
-// targetOf finds the cluster that a programmed port refers to by its id. One
-// that the control plane does not know any more keeps no endpoint.
+// programmedShares lists the clusters that an entry of the tables leads to,
+// without their weights.
+func (b *builder) programmedShares(val bpf.ServiceVal) []share {
+	if val.Split == 0 {
+		return []share{{cluster: val.Cluster}}
+	}
+	split := b.current.Splits[val.Split]
+	var shares []share
+	for _, column := range split.Column[:min(int(split.Columns), bpf.MaxColumns)] {
+		shares = append(shares, share{cluster: column.Cluster})
+	}
+	return shares
+}
+
+// lost says whether a programmed cluster does not exist any more.
+func (b *builder) lost(s share) bool {
+	return s.cluster != 0 && b.targetOf(s.cluster) == nil
+}
+
+// reduce leaves out the clusters of a port that do not fit.
+func (b *builder) reduce(o *offer) {
+	o.uses = slices.DeleteFunc(o.uses, func(t *target) bool {
+		if n := b.need(t); t.planned || n.clusters == 0 || b.room.lacks(n) == "" {
+			b.use(t)
+			return false
+		}
+		for i := range o.shares {
+			if o.shares[i].cluster == t.id {
+				o.shares[i].cluster = 0
+			}
+		}
+		return true
+	})
+	if _, ok := b.current.Splits[o.id]; !ok && o.splits() && b.room.splits <= 0 {
+		o.port.broken, o.shares = true, nil
+	}
+}
+
+// targetOf finds the cluster that a programmed port leads to by its id, nil
+// when the control plane does not know it any more.
 func (b *builder) targetOf(id uint64) *target {
 	if t := b.targets[id]; t != nil {
 		return t
@@ -187,7 +230,11 @@ func (b *builder) targetOf(id uint64) *target {
 			}
 		}
 	}
-	return b.newTarget(id, b.byID[id])
+	ref, ok := b.byID[id]
+	if !ok {
+		return nil
+	}
+	return b.newTarget(id, ref)
 }
 
 // publish makes a port whose clusters are planned known to clients.

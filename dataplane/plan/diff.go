@@ -25,9 +25,10 @@ type Op struct {
 // Diff returns the operations that turn current into want.
 //
 // Connections are decided between any two of them, so their order keeps this
-// promise: a client always gets an endpoint that its cluster had before or has
-// after, of a cluster that its service used before or uses after, and it is
-// refused only if it could have been refused before or after.
+// promise: at every moment a client meets, of its service's entry, of that
+// entry's split and of every cluster, what was before or what will be after.
+// So it gets an endpoint of the old or the new set, is never sent to something
+// that is not there, and is refused only if old or new refuse.
 //
 //  1. What makes clusters larger: members, slots, then counts. A slot whose
 //     endpoint is gone is overwritten here, by a new endpoint or by the one of

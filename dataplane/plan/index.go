@@ -34,8 +34,8 @@ type ServicePort struct {
 	IDs                    [2]uint64    // kernel service ids for IPv4 and IPv6; 0: not programmed
 	Backends               []Backend
 
-	// Held says that the tables were too full for the present backends: the
-	// kernel still has those from before.
+	// Held says that the tables are too full for the present backends: the
+	// kernel still has those from before, or refuses the share of some.
 	Held bool
 
 	broken bool // its backends cannot be programmed: all its connections are refused

@@ -121,9 +121,7 @@ func (b *builder) use(t *target) {
 	}
 	b.room.take(n)
 	b.out.Clusters[t.id] = Cluster{Flags: t.flags, Endpoints: t.slots}
-	if t.ref.name != "" {
-		b.index.clusters[t.id] = t.ref
-	}
+	b.index.clusters[t.id] = t.ref
 }
 
 // subset takes n endpoints of a cluster, those first that have a slot already.

@@ -5,6 +5,9 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+
+	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/plan"
 )
 
 // Tables are the maps of one agent. Methods may be called concurrently, except
@@ -23,6 +26,25 @@ type Tables struct {
 // missing is reported by the call that needs it.
 func New(maps map[string]*ebpf.Map) *Tables {
 	return &Tables{maps: maps, entries: map[string]int{}}
+}
+
+// Limits returns the sizes of the maps, for the plan to stay within them. A map
+// that is missing has size 0.
+func (t *Tables) Limits() plan.Limits {
+	size := func(name string) int {
+		if m := t.maps[name]; m != nil {
+			return int(m.MaxEntries())
+		}
+		return 0
+	}
+	return plan.Limits{
+		Pods:      min(size(bpf.MapPods), size(bpf.MapIfaces), size(bpf.MapIfStats)),
+		Services:  size(bpf.MapServices),
+		Splits:    size(bpf.MapSplits),
+		Clusters:  size(bpf.MapClusters),
+		Endpoints: size(bpf.MapEndpoints),
+		Members:   size(bpf.MapMembers),
+	}
 }
 
 func (t *Tables) table(name string) (*ebpf.Map, error) {

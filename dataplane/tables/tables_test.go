@@ -87,6 +87,9 @@ func TestMapFull(t *testing.T) {
 	small := limits
 	small.Endpoints = 2
 	tables, _ := load(t, small)
+	if got := tables.Limits(); got != small {
+		t.Errorf("limits %+v, want %+v", got, small)
+	}
 	want := build(t, cart, limits, nil) // a plan for larger maps
 	ops := plan.Diff(nil, want)
 	done, err := tables.Apply(ops)
@@ -108,7 +111,7 @@ func TestMapFull(t *testing.T) {
 	}
 	s, _ := statetest.Parse(cart)
 	for range 3 {
-		next, _, _ := plan.Build(s, nil, small, current)
+		next, _, _ := plan.Build(s, nil, tables.Limits(), current)
 		mustApply(t, tables, plan.Diff(current, next))
 		current = mustHold(t, tables, next)
 		if !next.Deferred {
