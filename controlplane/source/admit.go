@@ -48,6 +48,7 @@ type owned struct {
 type admission struct {
 	before   map[id]owned
 	wanted   map[id]wish
+	rivals   map[id][]string // files that have it too, and do not own it
 	problems []model.Problem
 }
 
@@ -61,7 +62,7 @@ type wish struct {
 // for which something is not as the files want it. Files are in the order of
 // their names.
 func admit(files []*file, before map[id]owned) (map[id]owned, []model.Problem) {
-	a := &admission{before: before, wanted: make(map[id]wish)}
+	a := &admission{before: before, wanted: make(map[id]wish), rivals: make(map[id][]string)}
 	total := 0
 	for _, f := range files {
 		count := max(len(f.documents), len(f.good))
@@ -79,7 +80,9 @@ func admit(files []*file, before map[id]owned) (map[id]owned, []model.Problem) {
 		}
 		total += count
 	}
-	return a.settle(), a.problems
+	a.reportRivals()
+	granted := a.settle()
+	return granted, a.problems
 }
 
 func (a *admission) problem(object, reason, detail string) {
@@ -131,9 +134,20 @@ func (a *admission) propose(i id, w wish) {
 	}
 	if a.before[i].file == w.file {
 		a.wanted[i] = w
-		w, other = other, w
+		w = other
 	}
-	a.problem(i.String(), "Duplicate", fmt.Sprintf("files %s and %s both have it; that of %s is in force, remove it from one of them", printable(other.file), printable(w.file), printable(other.file)))
+	a.rivals[i] = append(a.rivals[i], w.file)
+}
+
+// reportRivals tells about objects that several files have.
+func (a *admission) reportRivals() {
+	for i, files := range a.rivals {
+		also := printable(files[0])
+		if more := len(files) - 1; more > 0 {
+			also += fmt.Sprintf(" and %d more files", more)
+		}
+		a.problem(i.String(), "Duplicate", fmt.Sprintf("it is in force as file %s has it, and also in %s; remove it from all but one", printable(a.wanted[i].file), also))
+	}
 }
 
 // maxRounds bounds how often the claims are sorted out. Each round settles at
