@@ -40,7 +40,8 @@ metadata: {name: twin, namespace: shop}
 spec: {nodeName: node1, containers: [{name: main, image: none}]}
 status: {podIP: %[1]s, podIPs: [{ip: %[1]s}]}
 `, m.podIP("shop/client", false)), []string{"Pod shop/twin", m.podIP("shop/client", false)}},
-		{"1 MB object", "route.yaml", route("r", "shop", "", "web, port: 80", "backend, port: 8003") + "# " + strings.Repeat("x", 1<<20) + "\n", []string{"route.yaml"}},
+		{"an object of more than 1 MiB", "route.yaml", strings.Replace(route("r", "shop", "", "web, port: 80", "backend, port: 8003"),
+			"namespace: shop}", "namespace: shop, annotations: {a: "+strings.Repeat("x", 1<<20)+"}}", 1), []string{"TCPRoute shop/r"}},
 		{"too many backends", "route.yaml", route("r", "shop", "", "web, port: 80", slicesOf(17, "backend, port: 8003")...), []string{"TCPRoute shop/r", "16"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"heddle.io/heddle/e2e/peer"
 )
 
@@ -33,6 +35,17 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	if os.Geteuid() != 0 {
 		return m.Run() // every scenario says that it needs root
+	}
+	// The sandbox has one name, so that a run finds what a killed one left: runs
+	// take turns.
+	turn, err := os.OpenFile(filepath.Join(os.TempDir(), "heddle-e2e.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		defer turn.Close()
+		err = unix.Flock(int(turn.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wait for another run of the scenarios:", err)
+		return 1
 	}
 	dir, err := os.MkdirTemp("", "heddle-scenarios-")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -32,7 +33,9 @@ func TestNack(t *testing.T) {
 			Clusters: []*xds.WeightedCluster{{Weight: 1, Backend: "shop/nowhere:80"}}}},
 	})
 	m.must(err)
-	listener, err := net.Listen("unix", filepath.Join(m.Dir(), "xds.sock"))
+	socket := filepath.Join(m.Dir(), "xds.sock")
+	m.must(os.Remove(socket)) // of the controller
+	listener, err := net.Listen("unix", socket)
 	m.must(err)
 	server := grpc.NewServer()
 	discovery.RegisterAggregatedDiscoveryServiceServer(server, &rogue{resources: []*discovery.Resource{

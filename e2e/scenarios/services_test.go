@@ -12,6 +12,9 @@ import (
 func TestServices(t *testing.T) {
 	m := up(t, "shop.yaml", "services.yaml")
 	m.waitServices("shop/web", "shop/door", "shop/sliced")
+	touch, err := m.Command(t.Context(), "shop", "unready", "touch", "unready") // its probe fails from now on
+	m.must(err)
+	m.must(touch.Run())
 	const both = "backend-1 backend-2"
 	for _, tc := range []struct {
 		name, to   string
@@ -27,7 +30,7 @@ func TestServices(t *testing.T) {
 		{"PreferSameNode, none here", "10.96.2.5:80", nil, "only-here", "only-here"},
 		{"PreferSameZone", "10.96.2.6:80", nil, "backend-1", "backend-2"},
 		{"not ready", "10.96.2.7:80", nil, "connect ECONNREFUSED", "connect ECONNREFUSED"},
-		{"not ready, but published", "10.96.2.8:80", nil, "never-ready", "never-ready"},
+		{"not ready, but published", "10.96.2.8:80", nil, "unready", "unready"},
 		{"dual stack, IPv4", "10.96.2.9:80", nil, both, both},
 		{"dual stack, IPv6", "[fd00:10:96::209]:80", nil, both, both},
 		{"dual stack, IPv4 over an IPv6 socket", "10.96.2.9:80", []string{"-mapped"}, both, both},
