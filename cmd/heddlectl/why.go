@@ -78,7 +78,7 @@ func (q *whyQuestion) title(why *admin.Why) string {
 	if q.service != "" {
 		to = q.service + " (" + to + ")"
 	}
-	return q.namespace + "/" + q.pod + " -> " + to + " " + q.protocol
+	return q.namespace + "/" + q.pod + " -> " + to
 }
 
 // why asks the agent of the node that has the pod.
