@@ -29,13 +29,21 @@ func processOf(pid int) (*Process, error) {
 }
 
 // Alive reports whether the process still runs. One that ended and waits for
-// its parent does not.
+// its parent does not; but one whose first thread has ended does, as long as
+// another is on its way out: it still holds files and locks.
 func (p *Process) Alive() bool {
 	if p == nil || p.PID <= 0 {
 		return false
 	}
 	status, started, err := readStat(p.PID)
-	return err == nil && started == p.Started && status != 'Z' && status != 'X'
+	if err != nil || started != p.Started || status == 'X' {
+		return false
+	}
+	if status != 'Z' {
+		return true
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID))
+	return err == nil && len(threads) > 1
 }
 
 // Signal sends a signal to the process, and to no other that has its pid by
