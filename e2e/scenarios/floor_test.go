@@ -3,12 +3,20 @@ package scenarios
 import (
 	"fmt"
 	"testing"
+
+	"heddle.io/heddle/install/sandbox"
 )
 
 // What leaves an enrolled pod past the hooks on sockets meets the programs on
-// its interface.
+// its interface, however they are attached.
 func TestFloor(t *testing.T) {
-	m := up(t, "shop.yaml")
+	for _, mode := range []string{"tcx", "clsact"} {
+		t.Run(mode, func(t *testing.T) { testFloor(t, mode) })
+	}
+}
+
+func testFloor(t *testing.T, mode string) {
+	m := upWith(t, sandbox.Options{AgentArgs: []string{"--tc=" + mode}}, "shop.yaml")
 	m.waitServices("shop/web")
 	server := m.podIP("shop/backend-2", false) + ":8001"
 	reason := func(m *mesh, code string, by uint64, act func()) {
@@ -55,6 +63,9 @@ func TestFloor(t *testing.T) {
 		pods, err := m.Agent("node1").Pods(t.Context())
 		m.must(err)
 		for _, p := range pods {
+			if p.Mode != mode {
+				t.Errorf("pod %s/%s is attached by %q, want %s", p.Namespace, p.Name, p.Mode, mode)
+			}
 			if p.Namespace == "shop" && p.Name == "client" && (p.RxPackets < 20 || p.TxPackets < 20 || p.Dropped < 10) {
 				t.Errorf("the pod's counters: %d packets from it, %d to it, %d dropped; want at least 20, 20, 10", p.RxPackets, p.TxPackets, p.Dropped)
 			}
