@@ -1,0 +1,156 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"heddle.io/heddle/controlplane/model"
+	"heddle.io/heddle/controlplane/serve"
+	"heddle.io/heddle/controlplane/source"
+	"heddle.io/heddle/controlplane/translate"
+)
+
+// maxConnections bounds the open connections of nodes.
+const maxConnections = 2 * serve.DefaultMaxStreams
+
+// Plane is a control plane. Create it with New, start it once with Run.
+type Plane struct {
+	c       Config
+	log     *slog.Logger
+	started time.Time
+
+	source *source.Directory
+	server *serve.Server
+	grpc   *grpc.Server
+	xds    net.Listener
+	admin  net.Listener
+
+	endStreams context.CancelFunc
+	metrics    *metrics
+
+	mu struct {
+		sync.Mutex
+		source    source.Update   // the newest
+		translate []model.Problem // of what is served
+		since     map[cause]time.Time
+	}
+}
+
+// New opens the sockets, so that what is wrong with them shows at once. After an
+// error nothing is left open.
+func New(ctx context.Context, c Config) (*Plane, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Plane{c: c, log: c.Log, started: time.Now()}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	p.mu.since = make(map[cause]time.Time)
+	var err error
+	if p.admin, err = listen(ctx, "--admin", c.Admin); err != nil {
+		return nil, err
+	}
+	if p.xds, err = listen(ctx, "--listen", c.Listen); err != nil {
+		p.admin.Close()
+		return nil, err
+	}
+	streams, end := context.WithCancel(context.Background())
+	p.endStreams = end
+	p.server = serve.New(streams, 0)
+	options := serve.GRPCOptions()
+	if c.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(c.TLS)))
+	}
+	p.grpc = grpc.NewServer(options...)
+	p.server.Register(p.grpc)
+	p.source = source.New(source.Options{
+		Path:     strings.TrimPrefix(c.Source, "dir:"),
+		StateDir: c.StateDir,
+		Log:      p.log,
+	})
+	p.metrics = newMetrics(p)
+	return p, nil
+}
+
+// Run serves until ctx ends, then ends the streams and returns nil. It returns
+// an error when a socket stops to work.
+func (p *Plane) Run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var running sync.WaitGroup
+	run := func(what string, serve func() error) {
+		running.Go(func() {
+			if err := serve(); err != nil {
+				fail(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	running.Go(func() { p.source.Run(ctx) })
+	running.Go(func() { p.follow(ctx) })
+	run("serving nodes on "+p.c.Listen, func() error { return p.grpc.Serve(limit(p.xds, maxConnections)) })
+	run("admin socket "+p.c.Admin, func() error { return p.serveAdmin(ctx) })
+
+	<-ctx.Done()
+	p.stopStreams()
+	running.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// stopStreams ends the streams. Nodes keep what they have, and come back.
+func (p *Plane) stopStreams() {
+	p.endStreams()
+	stopped := make(chan struct{})
+	go func() { p.grpc.GracefulStop(); close(stopped) }()
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case <-stopped:
+	case <-timer.C:
+		p.grpc.Stop() // which ends GracefulStop too
+		<-stopped
+	}
+}
+
+// follow translates and serves what the source delivers.
+func (p *Plane) follow(ctx context.Context) {
+	var served *model.Snapshot
+	for {
+		var u source.Update
+		select {
+		case <-ctx.Done():
+			return
+		case u = <-p.source.Updates():
+		}
+		p.mu.Lock()
+		problems := p.mu.translate
+		p.mu.Unlock()
+		if u.Snapshot != nil && u.Snapshot != served {
+			result := translate.Build(u.Snapshot)
+			if err := p.server.Set(result); err != nil {
+				// Only a message that protobuf cannot encode leads here.
+				p.log.Error("the change is not served; the state before it stays in force", "error", err)
+				result.Problems = append(result.Problems, model.Problem{Object: "controller", Reason: "NotServed", Detail: err.Error()})
+			}
+			problems = result.Problems
+			p.metrics.change.Observe(time.Since(u.Noticed).Seconds())
+			if served == nil {
+				p.log.Info("serving", "resources", len(result.Resources), "after", time.Since(p.started).Round(time.Millisecond))
+			}
+			served = u.Snapshot
+		}
+		p.record(u, problems, time.Now())
+	}
+}
