@@ -2,7 +2,7 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build generate check nightly
+.PHONY: help demo test test-kernels build generate check nightly
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,11 @@ demo: ## the mesh on two simulated nodes: a canary under traffic (root; KEEP=1 l
 test: ## all tests; without root the pure ones, with a list of what was left out
 	@.ci/setup test
 	@.ci/test
+
+test-kernels: ## kernel tests on Debian's Linux 6.1 and 6.12, emulated (neither root nor KVM)
+	@.ci/setup kernels
+	@CGO_ENABLED=0 go build -o .build/kernels/run ./e2e/kernels
+	@.build/kernels/run .build/kernels
 
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// modules are what the tests need and Debian does not build in. They are loaded
+// in this order: a module comes after those whose symbols it uses.
+var modules = []string{"veth", "sch_ingress", "cls_bpf"}
+
+// kernel is what a boot needs of a kernel package. The package is not
+// installed.
+type kernel struct {
+	name    string // of the package's file
+	release string // uname -r
+	image   []byte
+	modules [][]byte // as packaged, perhaps compressed, in the order of loading
+}
+
+// readKernel unpacks a package in memory. dpkg-deb knows its compression.
+func readKernel(ctx context.Context, deb string) (*kernel, error) {
+	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", deb)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", deb, err)
+	}
+	k, err := readKernelTar(out)
+	if err != nil {
+		_ = cmd.Process.Kill() // it may still want to write
+	}
+	if ended := cmd.Wait(); err == nil && ended != nil {
+		err = fmt.Errorf("%w: %s", ended, bytes.TrimSpace(stderr.Bytes()))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w; delete it to have it downloaded again", deb, err)
+	}
+	k.name = filepath.Base(deb)
+	return k, nil
+}
+
+func readKernelTar(r io.Reader) (*kernel, error) {
+	k := &kernel{modules: make([][]byte, len(modules))}
+	for files := tar.NewReader(r); ; {
+		h, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		base := path.Base(h.Name)
+		if release, ok := strings.CutPrefix(base, "vmlinuz-"); ok {
+			k.release = release
+			if k.image, err = io.ReadAll(files); err != nil {
+				return nil, err
+			}
+		}
+		// veth.ko in 6.1, veth.ko.xz in 6.12.
+		name, _, isModule := strings.Cut(base, ".ko")
+		if i := slices.Index(modules, name); isModule && i >= 0 {
+			if k.modules[i], err = io.ReadAll(files); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if k.image == nil {
+		return nil, errors.New("there is no /boot/vmlinuz-* in it")
+	}
+	for i, m := range k.modules {
+		if m == nil {
+			return nil, fmt.Errorf("the module %s is not in it", modules[i])
+		}
+	}
+	return k, nil
+}

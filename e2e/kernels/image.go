@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+)
+
+// Places in the guest. In the archive they have no slash in front.
+const (
+	planFile   = "/plan.json"
+	moduleDir  = "/modules"
+	binDir     = "/bin"
+	packageDir = "/package" // a test runs where its package's files are
+)
+
+// plan is what the host tells the guest to do.
+type plan struct {
+	Programs []program `json:"programs"`
+	Only     string    `json:"only,omitempty"` // tests to run, all when empty
+	Modules  []string  `json:"modules"`
+}
+
+// writeImage writes the guest's root file system. bin is where build put the
+// binaries.
+func writeImage(w io.Writer, k *kernel, bin, only string) error {
+	a := newArchive(w)
+	for _, m := range mounts {
+		a.directory(m.on[1:])
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	a.copy("init", self)
+	a.copy(binDir[1:]+"/heddled", filepath.Join(bin, "heddled"))
+	for _, p := range suite {
+		a.copy(path.Join(binDir[1:], p.binary()), filepath.Join(bin, p.binary()))
+		a.source(path.Join(packageDir[1:], p.Package), p.Package)
+	}
+	for i, m := range k.modules {
+		a.file(path.Join(moduleDir[1:], modules[i]), m)
+	}
+	text, err := json.Marshal(plan{Programs: suite, Only: only, Modules: modules})
+	if err != nil {
+		return err
+	}
+	a.file(planFile[1:], text)
+	return a.close()
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// program is the test binary of a package, and what of it runs.
+type program struct {
+	Package string `json:"package"`
+	// Must lists tests that have to pass on every kernel: what Heddle cannot do
+	// without. One that is renamed or left out fails the run.
+	Must []string `json:"must,omitempty"`
+	// Without lists, by mechanism, tests that ask for it by name. They are left
+	// out where the kernel does not have it. "*/tcx" is tcx of all tests.
+	Without map[string][]string `json:"without,omitempty"`
+	// Heavy lists tests with more traffic than an emulated processor carries in
+	// a few seconds. They run with make test only.
+	Heavy []string `json:"heavy,omitempty"`
+}
+
+// suite is what runs on every kernel, in this order.
+var suite = []program{
+	{
+		Package: "bpf", // the compiled decision, and the hooks one by one
+		Must:    []string{"TestLoad", "TestDecide", "TestShares", "TestConnectTCP", "TestRefused", "TestFromPod"},
+	},
+	{Package: "dataplane/netns"},
+	{Package: "dataplane/nettest"},
+	{
+		Package: "dataplane/attach",
+		Must: []string{
+			"TestConnect", "TestConnectedUDP", "TestUnconnectedUDP", // from a pod, through a service
+			"TestNoEndpoint",   // refused in the call itself
+			"TestUntouched",    // who is not enrolled
+			"TestFloor/clsact", // works on every kernel
+			"TestUpgrade",
+		},
+		Without: map[string][]string{
+			"tcx": {"*/tcx", "TestInterfacesAreAdopted", "TestAttachIfaceNamesWhatIsMissing"},
+		},
+		Heavy: []string{"TestAdoption", "TestInterfacesAreAdopted", "TestUpgradeUnderLoad", "TestCrash"},
+	},
+	{
+		Package: "dataplane/tables",
+		Must:    []string{"TestDecisionsMatchTheSnapshot"},
+		Heavy:   []string{"TestStatsWhileTheyChange"},
+	},
+	{
+		Package: "dataplane/node", // the whole agent, with a control plane in the test
+		Must:    []string{"TestPodEntersAndLeavesTheMesh", "TestNoEndpointIsRefusedAtOnce", "TestKilledAgentIsAdopted"},
+	},
+}
+
+// binary is the name of the program's test binary.
+func (p program) binary() string { return path.Base(p.Package) + ".test" }
+
+// arguments are for the test binary on a kernel without the mechanisms of off.
+func (p program) arguments(only string, off []string) []string {
+	args := []string{"-test.v", "-test.timeout=" + programTimeout.String()}
+	if only != "" {
+		args = append(args, "-test.run="+only)
+	}
+	var skip []string
+	for _, tests := range p.leftOut(off) {
+		for _, name := range tests {
+			skip = append(skip, expression(name))
+		}
+	}
+	if skip == nil {
+		return args
+	}
+	// Of several expressions the first that fits counts, and one for subtests
+	// fits their parents too, without effect: those come last.
+	slices.SortFunc(skip, func(a, b string) int {
+		return cmp.Or(strings.Count(a, "/")-strings.Count(b, "/"), cmp.Compare(a, b))
+	})
+	return append(args, "-test.skip="+strings.Join(skip, "|"))
+}
+
+// expression is what matches a test's name and no other.
+func expression(name string) string {
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		if parts[i] = ""; part != "*" {
+			parts[i] = "^" + regexp.QuoteMeta(part) + "$"
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// leftOut are the tests that do not run, by reason.
+func (p program) leftOut(off []string) map[string][]string {
+	tests := map[string][]string{}
+	for _, mechanism := range off {
+		if p.Without[mechanism] != nil {
+			tests["without "+mechanism] = p.Without[mechanism]
+		}
+	}
+	if p.Heavy != nil {
+		tests["too heavy for an emulated processor"] = p.Heavy
+	}
+	return tests
+}
+
+// build makes the binaries that run in the guest, in dir.
+func build(ctx context.Context, dir string) error {
+	if _, err := os.Stat("go.mod"); err != nil {
+		return fmt.Errorf("run this from the root of the repository: %w", err)
+	}
+	tests := []string{"test", "-c", "-ldflags=-s -w", "-o", dir + "/"}
+	for _, p := range suite {
+		tests = append(tests, "./"+p.Package)
+	}
+	for _, args := range [][]string{
+		tests,
+		{"build", "-ldflags=-s -w", "-o", filepath.Join(dir, "heddled"), "./cmd/heddled"},
+	} {
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go %s: %w\n%s", args[0], err, out)
+		}
+	}
+	return nil
+}
