@@ -76,7 +76,7 @@ func (a *app) demo(ctx context.Context, keep bool) (err error) {
 		return err
 	}
 	renderCost(d.out, cost)
-	renderHints(d.out, keep)
+	renderHints(d.out, a.program(), keep)
 	if bad := canary.bad() || cost.failed > 0; bad {
 		return errors.New("the demo did not go as it must: see the lines marked with ! above")
 	}
@@ -281,4 +281,35 @@ func (p *player) end() (*loadResult, error) {
 func (p *player) quit() {
 	p.orders.Close()
 	_ = p.cmd.Wait() // its results were read; how it ends says nothing
+}
+
+// program is how the user calls us, with the sandbox that was meant.
+func (a *app) program() string {
+	if a.sandbox != "" {
+		return a.name + " --sandbox " + a.sandbox
+	}
+	return a.name
+}
+
+// renderHints says where to go on.
+func renderHints(w io.Writer, program string, kept bool) {
+	fmt.Fprintln(w)
+	if kept {
+		fmt.Fprintln(w, "the sandbox stays up; look around:")
+	} else {
+		fmt.Fprintln(w, "look around with KEEP=1 make demo (or heddlectl demo --keep), then:")
+	}
+	t := &table{indent: "  "}
+	for _, hint := range [][2]string{
+		{"status", "controller and nodes: feed, tables, problems"},
+		{"describe service shop/web", "shares, expected and observed"},
+		{"why shop/client-1 shop/web", "the decision, by the code that takes it"},
+		{"get routes", "every service port and its backends"},
+		{"sandbox ps", "the pods and their processes"},
+		{"sandbox exec shop/client-1 -- sh", "a shell in a pod"},
+		{"sandbox down", "remove everything"},
+	} {
+		t.row(program+" "+hint[0], hint[1])
+	}
+	t.write(w)
 }

@@ -17,7 +17,6 @@ type canaryReport struct {
 	Requests int
 	Failed   int
 	Failures map[string]int
-	Rate     float64 // connections per second, all clients
 }
 
 // canaryStep is one split of the route.
@@ -70,9 +69,10 @@ func (r *canaryReport) bad() bool {
 }
 
 const (
-	canaryRate = 400 // connections per second and client
-	canaryStay = 2800 * time.Millisecond
-	applyLimit = 10 * time.Second
+	canaryRate  = 400                     // connections per second and client
+	canaryStart = 500 * time.Millisecond  // for the clients to be at their rate
+	canaryStay  = 2800 * time.Millisecond // of each split: enough connections to judge it
+	applyLimit  = 10 * time.Second
 )
 
 // canary moves the route while a client on each node connects.
@@ -94,14 +94,17 @@ func (d *demo) canary(ctx context.Context) (*canaryReport, error) {
 		}
 		players = append(players, p)
 	}
-	report := &canaryReport{Rate: canaryRate * float64(len(players)), Failures: map[string]int{}}
+	if err := wait(ctx, canaryStart); err != nil {
+		return nil, err
+	}
+	report := &canaryReport{Failures: map[string]int{}}
 	var windows [][2]time.Time // when each step was in force everywhere
 	for _, w := range [][2]int{{90, 10}, {50, 50}, {0, 100}} {
 		step, from, err := d.shift(ctx, w[0], w[1])
 		if err != nil {
 			return nil, err
 		}
-		d.say("  %d/%d is in force on %s", w[0], w[1], delays(step.Delay))
+		d.say("  %d/%d is in force on both nodes", w[0], w[1])
 		if err := wait(ctx, canaryStay); err != nil {
 			return nil, err
 		}

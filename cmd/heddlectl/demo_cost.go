@@ -37,15 +37,16 @@ type sample struct {
 
 const (
 	costRate    = 500 // per second: the machine is far from busy, so latency is not queueing
-	costSeconds = 0.8
-	costRounds  = 5
+	costSeconds = 0.6
+	costRounds  = 7
 )
 
 // cost compares requests through the mesh with the same client program outside
 // it, dialling a server outside it by pod address. Runs are short and take
 // turns, so that what else the machine does falls on both.
 func (d *demo) cost(ctx context.Context) (*costReport, error) {
-	d.say("\nwhat a request costs (new TCP connection + HTTP request, %d/s, %d rounds in turns):", costRate, costRounds)
+	d.say("\nwhat a request costs: a new TCP connection and an HTTP request, %d a second, %d rounds in turns", costRate, costRounds)
+	d.say("  (on: pods of the mesh by service address; off: the same programs outside it by pod address)")
 	clients := map[bool]*player{}
 	for mesh, pod := range map[bool][2]string{true: {"shop", "client-1"}, false: {"plain", "client"}} {
 		p, err := d.player(ctx, pod[0], pod[1])
@@ -208,25 +209,4 @@ func middle(values []float64) float64 {
 	slices.Sort(values)
 	n := len(values)
 	return (values[(n-1)/2] + values[n/2]) / 2
-}
-
-// renderHints says where to go on.
-func renderHints(w io.Writer, kept bool) {
-	fmt.Fprintln(w)
-	if kept {
-		fmt.Fprintln(w, "the sandbox stays up; look around:")
-	} else {
-		fmt.Fprintln(w, "look around with KEEP=1 make demo (or heddlectl demo --keep), then:")
-	}
-	for _, hint := range [][2]string{
-		{"heddlectl status", "controller and nodes: feed, tables, problems"},
-		{"heddlectl describe service shop/web", "shares, expected and observed"},
-		{"heddlectl why shop/client-1 shop/web", "the decision, by the code that takes it"},
-		{"heddlectl get routes", "every service port and its backends"},
-		{"heddlectl sandbox ps", "the pods and their processes"},
-		{"heddlectl sandbox exec shop/client-1 -- sh", "a shell in a pod"},
-		{"heddlectl sandbox down", "remove everything"},
-	} {
-		fmt.Fprintf(w, "  %-44s %s\n", hint[0], hint[1])
-	}
 }

@@ -33,6 +33,7 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) string
+	name     string // how we were called
 
 	output     string // table, json or yaml
 	namespace  string
@@ -41,7 +42,7 @@ type app struct {
 	controller string // socket
 	sandbox    string // name
 	sandboxDir string
-	started    bool   // the command line was understood
+	started    bool // the command line was understood
 }
 
 // problem is an outcome that the output has told already: only the exit code
@@ -54,7 +55,7 @@ func (p *problem) Error() string { return fmt.Sprintf("exit code %d", p.code) }
 type usage struct{ error }
 
 func main() {
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, name: os.Args[0]}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := a.run(ctx, os.Args[1:])
 	stop()
@@ -73,7 +74,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if errors.As(err, &told) {
 		return told.code
 	}
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	if ctx.Err() != nil { // whatever the interruption broke
 		fmt.Fprintln(a.err, "heddlectl: interrupted")
 		return exitInterrupted
 	}

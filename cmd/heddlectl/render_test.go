@@ -85,7 +85,7 @@ func TestRender(t *testing.T) {
 				{Kind: "Pod", Namespace: "shop", Name: "web", Action: "created", Detail: "10.244.1.2 on node1"},
 			})
 		},
-		"hints.txt": func(w io.Writer) { renderHints(w, true) },
+		"hints.txt": func(w io.Writer) { renderHints(w, "bin/heddlectl", true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
