@@ -146,7 +146,7 @@ func (c *controller) write(name, text string) {
 func (c *controller) sync(node string, has map[string]map[string]string) (map[string]map[string]string, int) {
 	c.t.Helper()
 	conn, err := grpc.NewClient("unix://"+c.xds, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 2 * time.Millisecond, Multiplier: 1, MaxDelay: 2 * time.Millisecond}}))
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: patience, Backoff: backoff.Config{BaseDelay: 2 * time.Millisecond, Multiplier: 1, MaxDelay: 2 * time.Millisecond}}))
 	if err != nil {
 		c.t.Fatal(err)
 	}
