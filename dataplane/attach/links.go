@@ -48,6 +48,11 @@ func (o *opening) loadPrograms() error {
 
 // updateHooks puts the programs into force at the cgroup, one by one: in place
 // where an older program is attached, so that no hook is ever empty.
+//
+// While sockets move to another layout, those that the older programs connect
+// have their state in the old map until it is copied. So the older programs
+// that answer from it stay, and the new ones are attached beside them:
+// whichever knows a socket answers for it. retireAnswers ends that.
 func (o *opening) updateHooks() error {
 	cgroup, err := cgroupID(o.Cgroup)
 	if err != nil {
@@ -57,11 +62,52 @@ func (o *opening) updateHooks() error {
 		if err := o.step("hook " + name); err != nil {
 			return err
 		}
-		if err := o.updateHook(name, cgroup); err != nil {
+		pin := name
+		if o.movingSockets() && answers(o.spec.Programs[name].AttachType) {
+			pin = besidePin(name)
+		}
+		if err := o.updateHook(name, pin, cgroup); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// retireAnswers puts the programs that answer in the place of the older ones,
+// once the sockets of those have moved. Until the second pin is gone a program
+// may run twice for a question, which gives the same answer.
+func (o *opening) retireAnswers() error {
+	if !o.movingSockets() {
+		return nil
+	}
+	cgroup, err := cgroupID(o.Cgroup)
+	if err != nil {
+		return err
+	}
+	for _, name := range o.hooks() {
+		if !answers(o.spec.Programs[name].AttachType) {
+			continue
+		}
+		if err := o.step("retire " + name); err != nil {
+			return err
+		}
+		if err := o.updateHook(name, name, cgroup); err != nil {
+			return err
+		}
+		if err := detachPinned(o.pins.path(linksDir, besidePin(name))); err != nil {
+			return fmt.Errorf("detach the second %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// besidePin names the link of a program that is attached beside an older one.
+// What a crash leaves of them is used again, or swept.
+func besidePin(name string) string { return "beside_" + name }
+
+// movingSockets reports whether what sockets remember gets another layout.
+func (o *opening) movingSockets() bool {
+	return slices.ContainsFunc(o.tables, func(t *table) bool { return t.kind == storage && len(t.old) > 0 })
 }
 
 // hooks lists the programs of the cgroup. Those that translate come last: they
@@ -80,6 +126,17 @@ func (o *opening) hooks() []string {
 	return append(answer, translate...)
 }
 
+// answers reports whether programs of a hook tell applications what their
+// sockets remember. The others keep accounts, which two would keep twice.
+func answers(hook ebpf.AttachType) bool {
+	switch hook {
+	case ebpf.AttachCgroupInet4GetPeername, ebpf.AttachCgroupInet6GetPeername,
+		ebpf.AttachCGroupUDP4Recvmsg, ebpf.AttachCGroupUDP6Recvmsg, ebpf.AttachCGroupGetsockopt:
+		return true
+	}
+	return false
+}
+
 func translates(hook ebpf.AttachType) bool {
 	switch hook {
 	case ebpf.AttachCGroupInet4Connect, ebpf.AttachCGroupInet6Connect,
@@ -89,8 +146,10 @@ func translates(hook ebpf.AttachType) bool {
 	return false
 }
 
-func (o *opening) updateHook(name string, cgroup uint64) error {
-	pinned, err := openLink(o.pins.path(linksDir, name))
+// updateHook lets the link with that pin run the program, and makes it if there
+// is none.
+func (o *opening) updateHook(name, pin string, cgroup uint64) error {
+	pinned, err := openLink(o.pins.path(linksDir, pin))
 	if err != nil {
 		return err
 	}
@@ -102,7 +161,7 @@ func (o *opening) updateHook(name string, cgroup uint64) error {
 			}
 			return nil
 		}
-		o.Log.Warn("attaching a hook again: it was at another cgroup, or its cgroup was removed", "hook", name)
+		o.Log.Warn("attaching a hook again: it was at another cgroup, or its cgroup was removed", "hook", pin)
 	}
 	l, err := link.AttachCgroup(link.CgroupOptions{
 		Path: o.Cgroup, Attach: o.spec.Programs[name].AttachType, Program: o.programs[name],
@@ -111,7 +170,7 @@ func (o *opening) updateHook(name string, cgroup uint64) error {
 		return fmt.Errorf("attach %s to cgroup %s: %w", name, o.Cgroup, err)
 	}
 	defer l.Close()
-	return o.pins.pinLink(l, name)
+	return o.pins.pinLink(l, pin)
 }
 
 // holds reports whether a link is still attached to the cgroup: the kernel

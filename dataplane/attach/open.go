@@ -123,6 +123,7 @@ func (o *opening) run() error {
 		{"hooks", o.updateHooks},
 		{"interfaces", o.updateInterfaces},
 		{"copy again", o.copyAfter},
+		{"retire", o.retireAnswers},
 		{"publish", o.publish},
 		{"sweep", o.sweep},
 	} {
