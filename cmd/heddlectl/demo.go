@@ -90,6 +90,9 @@ func (a *app) ownBox(ctx context.Context, progress func(string)) (*sandbox.Sandb
 	if err != nil {
 		return nil, err
 	}
+	if err := s.Preflight(); err != nil {
+		return nil, err
+	}
 	up, err := s.IsUp()
 	if err != nil {
 		return nil, err

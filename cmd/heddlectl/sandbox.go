@@ -63,6 +63,9 @@ func (a *app) sandboxUp() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := s.Preflight(); err != nil {
+				return err
+			}
 			if err := s.Up(cmd.Context()); err != nil {
 				return fmt.Errorf("%w\n(heddlectl sandbox down removes what was made)", err)
 			}

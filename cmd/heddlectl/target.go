@@ -50,11 +50,8 @@ func (a *app) targets() (*targets, error) {
 		return nil, err
 	}
 	up, err := s.IsUp()
-	if err != nil && !errors.Is(err, os.ErrPermission) {
+	if err != nil {
 		return nil, err
-	}
-	if errors.Is(err, os.ErrPermission) {
-		return nil, fmt.Errorf("sandbox %s belongs to root: run this as root", s.Name())
 	}
 	switch {
 	case up:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -156,6 +157,9 @@ func preStop(ctx context.Context, spec *corev1.PodSpec) error {
 // whether or not it is in the state file: it also cleans up after an Up that
 // was killed half-way. Taking down what is not up is no error.
 func (s *Sandbox) Down(ctx context.Context) error {
+	if os.Geteuid() != 0 {
+		return errors.New("sandboxes belong to root: run this as root")
+	}
 	root, err := s.cgroupRoot()
 	if err != nil {
 		return err

@@ -117,10 +117,15 @@ func (s *Sandbox) NodeNetns(node string) string { return netnsPath(s.nodeNetns(n
 // It does not say that every process is alive: see Pods, and the admin sockets.
 func (s *Sandbox) IsUp() (bool, error) {
 	_, err := os.Stat(s.stateFile())
-	if os.IsNotExist(err) {
+	switch {
+	case os.IsNotExist(err):
 		return false, nil
+	case os.IsPermission(err):
+		return false, fmt.Errorf("sandbox %s belongs to root: run this as root", s.opt.Name)
+	case err != nil:
+		return false, fmt.Errorf("look for sandbox %s: %w", s.opt.Name, err)
 	}
-	return err == nil, err
+	return true, nil
 }
 
 // Own returns a handle that ties the sandbox, when it brings it up, to this

@@ -72,6 +72,9 @@ func (s *Sandbox) read() (*state, error) {
 	if os.IsNotExist(err) {
 		return nil, &NotUp{s.opt.Name}
 	}
+	if os.IsPermission(err) {
+		return nil, fmt.Errorf("sandbox %s belongs to root: run this as root", s.opt.Name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the sandbox's state: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 // what is missing and leaves alone what is there, so it may be called again.
 // After a failure Down cleans up whatever was made.
 func (s *Sandbox) Up(ctx context.Context) error {
-	if err := s.preflight(); err != nil {
+	if err := s.Preflight(); err != nil {
 		return err
 	}
 	x, err := s.create(ctx)
@@ -31,8 +31,8 @@ func (s *Sandbox) Up(ctx context.Context) error {
 	return x.ensureKubelet()
 }
 
-// preflight says what is missing before anything is made.
-func (s *Sandbox) preflight() error {
+// Preflight says what a sandbox needs and this machine lacks. Up begins with it.
+func (s *Sandbox) Preflight() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("the sandbox makes network namespaces, cgroups and BPF programs: run this as root")
 	}
