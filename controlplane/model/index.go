@@ -10,23 +10,52 @@ import (
 // Index answers questions about a snapshot that need more than one lookup.
 type Index struct {
 	*Snapshot
-	slices map[Key][]*Slice  // by Service
-	pods   map[string][]*Pod // by namespace
+	slices map[Key][]*Slice // by Service
+	pods   map[label][]*Pod // those that a selector may match
 }
+
+// label is a label of a pod that some selector asks for.
+type label struct{ namespace, key, value string }
 
 // Index prepares the snapshot for questions.
 func (s *Snapshot) Index() *Index {
-	x := &Index{Snapshot: s, slices: make(map[Key][]*Slice), pods: make(map[string][]*Pod)}
+	x := &Index{Snapshot: s, slices: make(map[Key][]*Slice), pods: make(map[label][]*Pod)}
 	for _, slice := range s.Slices {
 		if slice.Service != "" {
 			key := Key{slice.Namespace, slice.Service}
 			x.slices[key] = append(x.slices[key], slice)
 		}
 	}
+	wanted := make(map[label]bool)
+	for key, service := range s.Services {
+		if len(x.slices[key]) > 0 {
+			continue
+		}
+		for k, v := range service.Selector {
+			wanted[label{key.Namespace, k, v}] = true
+		}
+	}
 	for _, pod := range s.Pods {
-		x.pods[pod.Namespace] = append(x.pods[pod.Namespace], pod)
+		for k, v := range pod.Labels {
+			if l := (label{pod.Namespace, k, v}); wanted[l] {
+				x.pods[l] = append(x.pods[l], pod)
+			}
+		}
 	}
 	return x
+}
+
+// candidates returns the pods that have one label of a selector, the rarest: not
+// every Service has to look at every pod.
+func (x *Index) candidates(namespace string, selector map[string]string) []*Pod {
+	var rarest []*Pod
+	first := true
+	for k, v := range selector {
+		if pods := x.pods[label{namespace, k, v}]; first || len(pods) < len(rarest) {
+			rarest, first = pods, false
+		}
+	}
+	return rarest
 }
 
 // InMesh reports whether the pod's connections are Heddle's to handle. The pod's
@@ -123,7 +152,7 @@ func fromSlices(parts []*Slice, p ServicePort) []Endpoint {
 
 func (x *Index) fromPods(s *Service, p ServicePort) []Endpoint {
 	var all []Endpoint
-	for _, pod := range x.pods[s.Namespace] {
+	for _, pod := range x.candidates(s.Namespace, s.Selector) {
 		health := pod.health(s.PublishNotReady)
 		port := pod.target(p)
 		if health == Down || port == 0 || !matches(s.Selector, pod.Labels) {
