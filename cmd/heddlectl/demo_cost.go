@@ -37,8 +37,9 @@ type sample struct {
 
 const (
 	costRate    = 500 // per second: the machine is far from busy, so latency is not queueing
-	costSeconds = 0.6
-	costRounds  = 7
+	costSeconds = 0.5
+	costWarm    = 0.1 // seconds before each run that do not count
+	costRounds  = 8   // even: each side comes first equally often
 )
 
 // cost compares requests through the mesh with the same client program outside
@@ -64,7 +65,7 @@ func (d *demo) cost(ctx context.Context) (*costReport, error) {
 		}
 		report.rows = append(report.rows, row)
 	}
-	for round := range costRounds + 1 {
+	for round := range costRounds {
 		for _, row := range report.rows {
 			for _, mesh := range []bool{round%2 == 0, round%2 != 0} {
 				s, failed, err := d.sample(row, mesh)
@@ -72,11 +73,9 @@ func (d *demo) cost(ctx context.Context) (*costReport, error) {
 					return nil, err
 				}
 				report.failed += failed
-				switch {
-				case round == 0: // warms caches and paths up
-				case mesh:
+				if mesh {
 					row.on = append(row.on, *s)
-				default:
+				} else {
 					row.off = append(row.off, *s)
 				}
 				if err := ctx.Err(); err != nil {
@@ -111,16 +110,17 @@ func (d *demo) costRow(way, server string, clients map[bool]*player) (*costRow, 
 	return row, nil
 }
 
-// sample makes one run and reads the CPU clocks around it.
+// sample makes one run, after a short one that does not count, and reads the CPU clocks around it.
 func (d *demo) sample(row *costRow, mesh bool) (*sample, int, error) {
+	warm, err := row.play(mesh, costWarm)
+	if err != nil {
+		return nil, 0, err
+	}
 	before, err := d.clocks(row.pods[mesh])
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := row.client[mesh].begin(loadOrder{Target: row.target[mesh], Rate: costRate, Seconds: costSeconds}); err != nil {
-		return nil, 0, fmt.Errorf("start a run: %w", err)
-	}
-	result, err := row.client[mesh].end()
+	result, err := row.play(mesh, costSeconds)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -137,7 +137,16 @@ func (d *demo) sample(row *costRow, mesh bool) (*sample, int, error) {
 	return &sample{
 		p50: result.P50, p99: result.P99,
 		pods: per(after[0] - before[0]), all: per(after[1] - before[1]),
-	}, result.Failed, nil
+	}, warm.Failed + result.Failed, nil
+}
+
+// play has the client of a side make requests for a while.
+func (row *costRow) play(mesh bool, seconds float64) (*loadResult, error) {
+	p := row.client[mesh]
+	if err := p.begin(loadOrder{Target: row.target[mesh], Rate: costRate, Seconds: seconds}); err != nil {
+		return nil, fmt.Errorf("start a run: %w", err)
+	}
+	return p.end()
 }
 
 // clocks are the CPU times of a client and its server, and of everything.
@@ -169,14 +178,15 @@ func renderCost(w io.Writer, r *costReport) {
 				col(func(s sample) float64 { return s.pods })+" per request", col(func(s sample) float64 { return s.all })+" per request")
 		}
 		ratio := func(of func(sample) float64) string {
-			return fmt.Sprintf("%.2f×", pairedRatio(row.on, row.off, of))
+			r := pairedRatios(row.on, row.off, of)
+			return fmt.Sprintf("%.2f× (%.2f to %.2f)", middle(r), quantile(r, 0.25), quantile(r, 0.75))
 		}
 		t.row("", "on/off",
 			ratio(func(s sample) float64 { return s.p50 }), ratio(func(s sample) float64 { return s.p99 }),
 			ratio(func(s sample) float64 { return s.pods }), ratio(func(s sample) float64 { return s.all }))
 	}
 	t.write(w)
-	fmt.Fprintf(w, "  (medians of %d rounds; on/off is the median of the rounds' own ratios)\n", r.rounds)
+	fmt.Fprintf(w, "  (medians of %d rounds; on/off is that of the rounds' own ratios, with the middle half of them)\n", r.rounds)
 	if r.failed > 0 {
 		fmt.Fprintf(w, "! %s FAILED\n", plural(r.failed, "request"))
 	}
@@ -190,16 +200,17 @@ func median(samples []sample, of func(sample) float64) float64 {
 	return middle(values)
 }
 
-// pairedRatio is the median of the ratios within each round: what disturbs a
-// round disturbs both sides of it.
-func pairedRatio(on, off []sample, of func(sample) float64) float64 {
+// pairedRatios are the ratios within each round, sorted: what disturbs a round
+// disturbs both sides of it.
+func pairedRatios(on, off []sample, of func(sample) float64) []float64 {
 	var values []float64
 	for i := range min(len(on), len(off)) {
 		if d := of(off[i]); d > 0 {
 			values = append(values, of(on[i])/d)
 		}
 	}
-	return middle(values)
+	slices.Sort(values)
+	return values
 }
 
 func middle(values []float64) float64 {
