@@ -114,9 +114,10 @@ func newController(t *testing.T) *controller {
 	return c
 }
 
-func (c *controller) start() {
+func (c *controller) start(more ...string) {
 	c.t.Helper()
-	c.process = exec.Command(os.Args[0], "--source=dir:"+c.objects, "--listen=unix://"+c.xds, "--admin=unix://"+c.api, "--state-dir="+filepath.Join(c.dir, "state"))
+	args := []string{"--source=dir:" + c.objects, "--listen=unix://" + c.xds, "--admin=unix://" + c.api, "--state-dir=" + filepath.Join(c.dir, "state")}
+	c.process = exec.Command(os.Args[0], append(args, more...)...)
 	c.process.Env = append(os.Environ(), asController+"=1")
 	c.process.Stderr = c.log
 	if err := c.process.Start(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -210,16 +211,39 @@ func (d *Directory) publish() {
 	d.updates <- next
 }
 
-// bounded sorts problems and cuts them at what is worth reading.
+// bounded sorts problems, cuts them at what is worth reading, and makes them fit
+// for a terminal: parts of them are whatever somebody wrote into a file.
 func bounded(problems []model.Problem) []model.Problem {
 	slices.SortFunc(problems, model.Problem.Compare)
-	if len(problems) <= maxProblems {
-		return problems
-	}
 	more := len(problems) - (maxProblems - 1)
-	return append(problems[:maxProblems-1], model.Problem{
-		Object: "directory", Reason: "TooManyProblems", Detail: fmt.Sprintf("%d more are not shown; correct those above first", more),
-	})
+	if more > 1 {
+		problems = problems[:maxProblems-1]
+	}
+	for i := range problems {
+		problems[i].Detail = oneLine(problems[i].Detail)
+	}
+	if more > 1 {
+		problems = append(problems, model.Problem{
+			Object: "directory", Reason: "TooManyProblems", Detail: fmt.Sprintf("%d more are not shown; correct those above first", more),
+		})
+	}
+	return problems
+}
+
+// maxDetail bounds the text of one problem, in bytes.
+const maxDetail = 2048
+
+func oneLine(s string) string {
+	if len(s) > maxDetail {
+		s = s[:maxDetail] + "…"
+	}
+	s = strings.ReplaceAll(s, "\n", "; ")
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // remember keeps the objects in force on disk, for the next start.

@@ -348,3 +348,19 @@ func TestTooManyFiles(t *testing.T) {
 	d.remove("f0.yaml")
 	d.until("p1 [10.0.0.1]")
 }
+
+// TestProblemsAreFitForATerminal: parts of them are what somebody wrote.
+func TestProblemsAreFitForATerminal(t *testing.T) {
+	d := follow(t)
+	d.write("a.yaml", `{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"\u001b[31m": 1, "type": "\u001b[2J\u202e", "ports": [{"port": 0}]}}`)
+	d.write("b.yaml", `{"apiVersion": "v1", "kind": "\u001b[31m", "metadata": {"name": "\u0007`+strings.Repeat("x", 5000)+`"}}`)
+	d.write("c\x1b[31m.yaml", "- \x1b[31m")
+	waitFor(t, func() bool { d.next(); return len(d.last.Problems) == 3 })
+	for _, p := range d.last.Problems {
+		for _, text := range []string{p.Object, p.Reason, p.Detail} {
+			if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x202e }) || len(text) > maxDetail+10 {
+				t.Errorf("%.200q", text)
+			}
+		}
+	}
+}

@@ -98,18 +98,12 @@ func (d *Directory) scan(now time.Time) {
 	d.all = false
 	names, err := d.list()
 	if err != nil {
-		if d.unavailable == nil {
-			d.o.Log.Warn("the directory cannot be read; the last good objects stay in force", "path", d.o.Path, "error", err)
-		}
 		d.unavailable = err
 		d.gone = gone{} // out of sight, not gone
 		d.scanAt = time.Now().Add(unavailableEvery)
 		return
 	}
-	if d.unavailable != nil {
-		d.o.Log.Info("the directory can be read again", "path", d.o.Path)
-		d.unavailable = nil
-	}
+	d.unavailable = nil
 	d.changed = d.changed || d.snapshot == nil
 	for name := range d.files {
 		if !names[name] {
@@ -222,7 +216,6 @@ func (d *Directory) read(f *file, data []byte, sum [sha256.Size]byte) {
 	documents, err := decode(data, f.objects())
 	if err != nil {
 		f.malformed = f.complaint("FileMalformed", err)
-		d.o.Log.Warn("a file cannot be used; its last good objects stay in force", "file", f.name, "error", err)
 		return
 	}
 	f.documents, f.malformed, f.restored = documents, nil, false

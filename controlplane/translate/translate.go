@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -146,7 +147,7 @@ func (b *build) checkLabel(object, value string) {
 	case "", model.MeshEnabled, model.MeshDisabled:
 		return
 	}
-	b.problem(object, "InvalidLabel", "label "+model.MeshLabel+" is \""+value+"\" and has no effect; use "+model.MeshEnabled+" or "+model.MeshDisabled)
+	b.problem(object, "InvalidLabel", fmt.Sprintf("label %s is %+.80q and has no effect; use %s or %s", model.MeshLabel, value, model.MeshEnabled, model.MeshDisabled))
 }
 
 func encode(addresses []netip.Addr) [][]byte {
