@@ -11,7 +11,7 @@ import (
 
 // programTimeout ends a test binary that hangs, with the stacks of its
 // goroutines.
-const programTimeout = 5 * time.Minute
+const programTimeout = 8 * time.Minute
 
 // runProgram runs one test binary in the guest and reports all it says. off are
 // the mechanisms that this kernel does not have.
