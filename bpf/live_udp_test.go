@@ -110,6 +110,30 @@ func TestUnconnected(t *testing.T) {
 	})
 }
 
+// TestAddressChangesHands: a socket that is used without a pause follows a
+// service address to the service that got it, although the endpoint it was
+// given still serves the service that had it.
+func TestAddressChangesHands(t *testing.T) {
+	l := newLive(t, bpf.Config{SetRetval: true})
+	l.each(t, func(t *testing.T, i int) {
+		way := ways[i]
+		before, atBefore := serve(t, domainOf(way.server), unix.SOCK_DGRAM, way.server)
+		after, atAfter := serve(t, domainOf(way.server), unix.SOCK_DGRAM, way.server)
+		servers := map[netip.AddrPort]socket{atBefore: before, atAfter: after}
+		to := sockaddr(way.domain, netip.MustParseAddrPort(mapped(way.domain, way.vip)))
+
+		l.service(t, way.vip, udp, 0, atBefore)
+		client := open(t, way.domain, unix.SOCK_DGRAM)
+		if got := ask(t, client, to, servers); got != atBefore {
+			t.Fatalf("sent to %s, want %s", got, atBefore)
+		}
+		l.service(t, way.vip, udp, 0, atAfter)
+		if got := ask(t, client, to, servers); got != atAfter {
+			t.Errorf("sent to %s, want %s", got, atAfter)
+		}
+	})
+}
+
 // TestManyPeers: more destinations than a socket has slots for still work.
 func TestManyPeers(t *testing.T) {
 	l := newLive(t, bpf.Config{SetRetval: true})

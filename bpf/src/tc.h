@@ -53,11 +53,13 @@ struct tcp_start {
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 
 enum {
-	MLD_QUERY = 130,
 	MLD_REPORT = 131,
 	MLD_DONE = 132,
 	ND_ROUTER_SOLICITATION = 133,
+	ND_ROUTER_ADVERTISEMENT = 134,
+	ND_NEIGHBOR_SOLICITATION = 135,
 	ND_NEIGHBOR_ADVERTISEMENT = 136,
+	ND_REDIRECT = 137,
 	MLD2_REPORT = 143,
 };
 
@@ -144,15 +146,24 @@ static __noinline enum reason check_ipv4(struct __sk_buff *skb, const struct ifa
 									 REASON_NONE;
 }
 
+static __always_inline bool unspecified(const __u32 *ip)
+{
+	return !(ip[0] | ip[1] | ip[2] | ip[3]);
+}
+
+static __always_inline bool link_local(const __u32 *ip)
+{
+	return (ip[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
 /* What IPv6 needs to say from an address that is not the pod's: neighbour
  * discovery and multicast group membership, both confined to the link. */
 static __always_inline bool link_scoped(struct __sk_buff *skb, const struct ipv6 *ip)
 {
-	bool unspecified = !(ip->saddr[0] | ip->saddr[1] | ip->saddr[2] | ip->saddr[3]);
 	__u32 offset = ETH_HLEN + sizeof(*ip);
 	__u8 extension[2], type;
 
-	if (!unspecified && (ip->saddr[0] & bpf_htonl(0xffc00000)) != bpf_htonl(0xfe800000))
+	if (!unspecified(ip->saddr) && !link_local(ip->saddr))
 		return false;
 	if (ip->next == IPPROTO_ICMPV6)
 		return ip->hop_limit == 255 && load(skb, offset, &type, 1) &&
@@ -164,7 +175,55 @@ static __always_inline bool link_scoped(struct __sk_buff *skb, const struct ipv6
 	offset += (extension[1] + 1) * 8;
 	if (!load(skb, offset, &type, 1))
 		return false;
-	return type == MLD_QUERY || type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
+	return type == MLD_REPORT || type == MLD_DONE || type == MLD2_REPORT;
+}
+
+/* Whether a packet tells the link only what a pod may say, whatever its source:
+ * where the pod's own addresses are, and never that it is a router. A node that
+ * accepts router advertisements would send its own traffic to the pod.
+ *
+ * Receivers believe neighbour discovery at hop limit 255 alone, and not in
+ * fragments. They do believe it behind other extension headers, where nobody
+ * sends it but to hide it. */
+static __always_inline bool truthful(struct __sk_buff *skb, const struct iface_val *iface,
+				     const struct ipv6 *ip)
+{
+	__u32 offset = ETH_HLEN + sizeof(*ip), words[4];
+	struct addr target;
+	__u8 type;
+
+	if (ip->hop_limit != 255)
+		return true;
+	switch (ip->next) {
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_AH:
+	case IPPROTO_DSTOPTS:
+		return false;
+	case IPPROTO_ICMPV6:
+		break;
+	default:
+		return true;
+	}
+	if (!load(skb, offset, &type, 1))
+		return false;
+	switch (type) {
+	case ND_ROUTER_ADVERTISEMENT:
+	case ND_REDIRECT:
+		return false;
+	case ND_NEIGHBOR_SOLICITATION:
+		if (!unspecified(ip->saddr))
+			return true;
+		break; /* from nowhere it claims the address that it asks for */
+	case ND_NEIGHBOR_ADVERTISEMENT:
+		break;
+	default:
+		return true;
+	}
+	if (!load(skb, offset + 8, words, sizeof(words)))
+		return false;
+	addr_set6(&target, words);
+	return link_local(words) || owns(iface, &target);
 }
 
 static __noinline enum reason check_ipv6(struct __sk_buff *skb, const struct iface_val *iface)
@@ -178,6 +237,8 @@ static __noinline enum reason check_ipv6(struct __sk_buff *skb, const struct ifa
 		return REASON_TRUNCATED;
 	addr_set6(&saddr, ip.saddr);
 	if (addr_is4(&saddr)) /* never on a wire */
+		return REASON_SPOOFED_SOURCE;
+	if (!truthful(skb, iface, &ip))
 		return REASON_SPOOFED_SOURCE;
 	if (!owns(iface, &saddr))
 		return link_scoped(skb, &ip) ? REASON_NONE : REASON_SPOOFED_SOURCE;

@@ -49,21 +49,39 @@ static __always_inline bool still_member(const struct peer *peer)
 	return find(&hd_members, &key);
 }
 
-/* Repeats the choice of the socket's last datagram to this address. */
+/* Whether the address still stands for this service: a service that lost it
+ * keeps its endpoints, and another one may have it by now. */
+static __always_inline bool still_at_address(const struct connect_in *in, __u64 scope,
+					     __u64 id)
+{
+	struct service_val service;
+	enum copied copied = CHANGED;
+	__u64 matched;
+
+	for (int i = 0; i < TRIES && copied == CHANGED; i++)
+		copied = find_service(in, scope, &service, &matched);
+	return copied == COPIED && service.service == id;
+}
+
+/* Repeats the choice of the socket's last datagram to this address. Another
+ * thread that sends through the socket may be writing the slot: the checks are
+ * made on a copy, and what passes them is right, whoever wrote it. */
 static __always_inline bool repeat(struct peers_val *peers, const struct connect_in *in,
-				   struct connect_out *out)
+				   __u64 scope, struct connect_out *out)
 {
 	__u32 i = find_peer(peers, in);
-	struct peer *peer;
+	struct peer peer;
 
 	if (i >= MAX_PEERS)
 		return false;
-	peer = &peers->peer[i];
-	if (in->now_ns >= peer->last_ns + PEER_NS || !still_member(peer))
+	peer = peers->peer[i];
+	barrier();
+	if (in->now_ns >= peer.last_ns + PEER_NS || !still_at_address(in, scope, peer.service) ||
+	    !still_member(&peer))
 		return false;
-	peer->last_ns = in->now_ns;
-	out->addr = peer->endpoint_addr;
-	out->port_be = peer->endpoint_port_be;
+	peers->peer[i].last_ns = in->now_ns;
+	out->addr = peer.endpoint_addr;
+	out->port_be = peer.endpoint_port_be;
 	return true;
 }
 
@@ -101,15 +119,18 @@ static __always_inline enum verdict on_sendmsg(struct bpf_sock_addr *ctx, struct
 					       struct connect_out *out)
 {
 	struct peers_val *peers;
+	struct pod_val pod;
+	enum copied copied;
 
 	in->netns = bpf_get_netns_cookie(ctx);
-	if (!find(&hd_pods, &in->netns))
+	copied = find_pod(in->netns, &pod);
+	if (copied == ABSENT)
 		return VERDICT_PASS;
 
 	in->port_be = ctx->user_port;
 	complete(ctx, in);
 	peers = bpf_sk_storage_get(&hd_peers, ctx->sk, NULL, 0);
-	if (peers && repeat(peers, in, out))
+	if (peers && copied == COPIED && repeat(peers, in, pod.scope, out))
 		return VERDICT_TRANSLATE;
 
 	decide(in, out);

@@ -281,6 +281,70 @@ func TestUnhookedConnection(t *testing.T) {
 	})
 }
 
+// routerAdvertisement builds a packet that makes its sender a default router.
+func routerAdvertisement(src netip.Addr) []byte {
+	icmp := make([]byte, 16)
+	icmp[0], icmp[4] = 134, 64
+	binary.BigEndian.PutUint16(icmp[6:], 1800) // seconds
+	dst := netip.MustParseAddr("ff02::1")
+	ip := make([]byte, 40, 64)
+	ip[0], ip[5], ip[6], ip[7] = 0x60, byte(len(icmp)), unix.IPPROTO_ICMPV6, 255
+	copy(ip[8:], src.AsSlice())
+	copy(ip[24:], dst.AsSlice())
+	var sum uint32
+	for _, part := range [][]byte{src.AsSlice(), dst.AsSlice(), {0, byte(len(icmp)), 0, unix.IPPROTO_ICMPV6}, icmp} {
+		for i := 0; i < len(part); i += 2 {
+			sum += uint32(binary.BigEndian.Uint16(part[i:]))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(icmp[2:], ^uint16(sum))
+	return append(ip, icmp...)
+}
+
+// TestPodIsNoRouter: a node believes router advertisements where it does not
+// forward IPv6, as on most clusters with IPv4 alone.
+func TestPodIsNoRouter(t *testing.T) {
+	inBothModes(t, func(t *testing.T, r *rig) {
+		router := netip.MustParseAddr("fe80::bad")
+		believed := func() bool {
+			found := false
+			r.node.Do(t, func() {
+				routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Gw: router.AsSlice()}, netlink.RT_FILTER_GW)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found = len(routes) > 0
+			})
+			return found
+		}
+		// 2: also while it forwards, as the nodes of these tests do.
+		r.node.Do(t, func() { r.node.Sysctl(t, "net/ipv6/conf/client/accept_ra", "2") })
+		f := r.frames(r.client)
+		r.attach("client", r.client)
+		before := r.reasons(bpf.ReasonSpoofedSource)
+		f.send(unix.ETH_P_IPV6, routerAdvertisement(router))
+		r.counted(bpf.ReasonSpoofedSource, before)
+		if believed() {
+			t.Error("the node sends its traffic to the pod")
+		}
+		r.node.Do(t, func() {
+			if err := r.kernel.DetachIface(r.node.Ifindex(t, "client")); err != nil {
+				t.Fatal(err)
+			}
+		})
+		f.send(unix.ETH_P_IPV6, routerAdvertisement(router))
+		r.eventually(func() error {
+			if !believed() {
+				return fmt.Errorf("without the floor the node does not believe it either: the test proves nothing")
+			}
+			return nil
+		})
+	})
+}
+
 // TestRawSocket: a raw socket of the pod cannot send as another.
 func TestRawSocket(t *testing.T) {
 	r := newRig(t)
