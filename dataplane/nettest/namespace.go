@@ -100,6 +100,9 @@ func (n *NS) Addr(t testing.TB, name string, prefixes ...string) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if a.IP.To4() == nil {
+				a.Flags = unix.IFA_F_NODAD // usable at once, whatever the link's state
+			}
 			if err := netlink.AddrAdd(l, a); err != nil {
 				t.Fatalf("add address %s to %s: %v", p, name, err)
 			}
