@@ -23,6 +23,8 @@ const (
 	maxReportLine = 1 << 20
 )
 
+const emulator = "qemu-system-x86_64"
+
 // qemuArguments describe the machine. The processor is emulated: no KVM, and
 // QEMU 7.2 emulates cmpxchg16b wrongly, which kills the guest now and then, so
 // the processor does not offer it. A kernel that stumbles ends at once.
@@ -79,7 +81,7 @@ func runQEMU(ctx context.Context, args []string, take func(line []byte)) error {
 	// watches the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	cmd := exec.CommandContext(ctx, emulator, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

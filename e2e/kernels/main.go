@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -63,6 +64,9 @@ func run(ctx context.Context, out io.Writer, debs, only string, verbose bool) er
 	packages, err := findPackages(out, debs)
 	if err != nil {
 		return err
+	}
+	if _, err := exec.LookPath(emulator); err != nil {
+		return fmt.Errorf("%w: make test-kernels installs it", err)
 	}
 	dir, err := os.MkdirTemp("", "heddle-kernels-")
 	if err != nil {
