@@ -129,7 +129,7 @@ func TestLongChain(t *testing.T) {
 	old, _ := admit(podFiles(strings.Join(before, ", ")), nil)
 	start := time.Now()
 	after, problems := admit(podFiles(strings.Join(wanted, ", ")), old)
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("it took %s", took)
 	}
 	if len(after) != n || len(problems) != n-1 {
