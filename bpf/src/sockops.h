@@ -66,7 +66,7 @@ static __always_inline void on_accepted(struct bpf_sock_ops *ctx, struct bpf_soc
 {
 	struct conn_val conn = { .flags = CONN_ACCEPTED };
 	struct flow_key key = {};
-	const struct flow_val *flow;
+	struct flow_val flow;
 
 	read_ends(ctx, &key.dst, &key.src);
 	if (!addr_equal(&key.src, &key.dst) && !addr_is_loopback(&key.dst))
@@ -74,11 +74,11 @@ static __always_inline void on_accepted(struct bpf_sock_ops *ctx, struct bpf_soc
 	key.netns = bpf_get_netns_cookie(ctx);
 	key.src_port_be = remote_port_be(ctx);
 	key.dst_port_be = local_port_be(ctx);
-	flow = bpf_map_lookup_elem(&hd_flows, &key);
-	if (!flow)
+	/* When the table is full, another connection may take the element. */
+	if (copy_elem(&hd_flows, &key, &flow) != COPIED)
 		return;
-	conn.service_addr = flow->service_addr;
-	conn.service_port_be = flow->service_port_be;
+	conn.service_addr = flow.service_addr;
+	conn.service_port_be = flow.service_port_be;
 	bpf_sk_storage_get(&hd_conns, sk, &conn, BPF_SK_STORAGE_GET_F_CREATE);
 	bpf_map_delete_elem(&hd_flows, &key);
 }
