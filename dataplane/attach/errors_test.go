@@ -107,6 +107,32 @@ func TestMissingCgroup(t *testing.T) {
 	wantError(t, err, r.options.Cgroup, "not on a cgroup2", "findmnt -t cgroup2")
 }
 
+// TestPinsOfSomebodyElse: on a bpffs that everybody may write to, the directory
+// may be there before the agent.
+func TestPinsOfSomebodyElse(t *testing.T) {
+	r := newRig(t)
+	if err := os.Mkdir(r.options.Pins, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(r.options.Pins, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.tryOpen()
+	wantError(t, err, r.options.Pins, "belongs to uid 65534", "remove it")
+	if err := os.Chown(r.options.Pins, os.Geteuid(), os.Getegid()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(r.options.Pins, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.tryOpen()
+	wantError(t, err, r.options.Pins, "written to by others", "chmod 0700")
+	if err := os.Chmod(r.options.Pins, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+}
+
 func TestPinsNotOnBpffs(t *testing.T) {
 	r := newRig(t)
 	dir := t.TempDir()

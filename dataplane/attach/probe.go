@@ -114,6 +114,25 @@ func (m machine) preparePins(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("create pins directory: %w", err)
 	}
+	return ownedPins(dir)
+}
+
+// ownedPins refuses a directory that somebody else made or may write to, where
+// bpffs lets everybody make one, as it does unless mounted otherwise: whoever
+// can remove pins can take Heddle out of the kernel.
+func ownedPins(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &os.PathError{Op: "lstat pins directory", Path: dir, Err: err}
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return fmt.Errorf("pins directory %s is no directory: remove it, or choose another one", dir)
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("pins directory %s belongs to uid %d, who could take Heddle out of the kernel: remove it, or choose another one", dir, st.Uid)
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("pins directory %s may be written to by others, who could take Heddle out of the kernel: chmod 0700 %s", dir, dir)
+	}
 	return nil
 }
 
