@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -73,21 +74,47 @@ func filteredInterfaces() (map[uint32]bool, error) {
 }
 
 func hasFilter(d direction, ifindex uint32) (bool, error) {
+	f, err := findFilter(d, ifindex)
+	return f != nil, err
+}
+
+// findFilter returns Heddle's filter in one direction, nil when there is none.
+func findFilter(d direction, ifindex uint32) (*netlink.BpfFilter, error) {
 	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: int(ifindex)}}
 	filters, err := netlink.FilterList(l, d.parent)
 	if errors.Is(err, unix.ENODEV) {
-		return false, nil // gone meanwhile
+		return nil, nil // gone meanwhile
 	}
 	if err != nil {
-		return false, fmt.Errorf("list filters of interface %d: %w", ifindex, err)
+		return nil, fmt.Errorf("list filters of interface %d: %w", ifindex, err)
 	}
 	want := filter(d, ifindex)
 	for _, f := range filters {
 		if f, ok := f.(*netlink.BpfFilter); ok && f.Handle == want.Handle && f.Name == want.Name {
-			return true, nil
+			return f, nil
 		}
 	}
-	return false, nil
+	return nil, nil
+}
+
+// filterPrograms adds the programs that are attached by filters.
+func filterPrograms(ids map[ebpf.ProgramID]bool) error {
+	filtered, err := filteredInterfaces()
+	if err != nil {
+		return err
+	}
+	for ifindex := range filtered {
+		for _, d := range (&interfaces{}).directions() {
+			f, err := findFilter(d, ifindex)
+			if err != nil {
+				return err
+			}
+			if f != nil {
+				ids[ebpf.ProgramID(f.Id)] = true
+			}
+		}
+	}
+	return nil
 }
 
 // removeFilters removes Heddle's filters. The qdisc stays: others may use it,

@@ -228,12 +228,19 @@ func (o *opening) runningMaps() (map[string]*ebpf.Map, error) {
 		}
 		info, err := l.Info()
 		l.Close()
-		if err == nil && !programs[info.Program] {
-			programs[info.Program] = true
-			err = o.addMapsOf(info.Program)
-		}
 		if err != nil {
-			return nil, fmt.Errorf("find the maps of the program attached by %s: %w", name, err)
+			return nil, fmt.Errorf("find the program attached by %s: %w", name, err)
+		}
+		programs[info.Program] = true
+	}
+	// The maps of the floor alone have no other trace when it is attached by
+	// filters.
+	if err := filterPrograms(programs); err != nil {
+		return nil, err
+	}
+	for id := range programs {
+		if err := o.addMapsOf(id); err != nil {
+			return nil, fmt.Errorf("find the maps of the attached program %d: %w", id, err)
 		}
 	}
 	return o.running, nil

@@ -343,8 +343,10 @@ func TestCrash(t *testing.T) {
 // TestLostPin: whatever pin is removed, the next Open repairs it, and what was
 // programmed is still there.
 func TestLostPin(t *testing.T) {
-	r := newRig(t)
-	r.open()
+	inBothModes(t, testLostPin)
+}
+
+func testLostPin(t *testing.T, r *rig) {
 	r.enrol(r.client)
 	r.serve(0, r.echoes()...)
 	r.attach("client", r.client)
