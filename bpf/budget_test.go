@@ -17,8 +17,8 @@ import (
 var budgets = map[string]uint32{
 	bpf.ProgConnect4:   6_000,
 	bpf.ProgConnect6:   6_000,
-	bpf.ProgSendmsg4:   30_000,
-	bpf.ProgSendmsg6:   30_000,
+	bpf.ProgSendmsg4:   50_000,
+	bpf.ProgSendmsg6:   50_000,
 	bpf.ProgRecvmsg4:   50_000,
 	bpf.ProgRecvmsg6:   50_000,
 	bpf.ProgGetpeer4:   200,
