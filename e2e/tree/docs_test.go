@@ -165,7 +165,8 @@ func TestMetricsInDocs(t *testing.T) {
 		}
 	}
 	for _, doc := range markdown(t) {
-		for _, text := range quoted(read(t, doc)) {
+		for text := range strings.Lines(code(read(t, doc))) {
+			text = strings.TrimSpace(text)
 			if name, _, _ := strings.Cut(text, "{"); metric.MatchString(name) && name != "heddle_next" {
 				documented = append(documented, name)
 			}
@@ -237,11 +238,9 @@ func flags(t *testing.T, scope ...string) []string {
 func TestFlagsInDocs(t *testing.T) {
 	known := append(flags(t, "cmd/..."), "help", "version")
 	for _, doc := range markdown(t) {
-		for _, text := range quoted(read(t, doc)) {
-			for _, m := range regexp.MustCompile(`(?:^|[ =])--([a-z][a-z0-9-]*)`).FindAllStringSubmatch(text, -1) {
-				if !slices.Contains(known, m[1]) {
-					t.Errorf("%s mentions --%s, which no program has", doc, m[1])
-				}
+		for _, m := range regexp.MustCompile(`(?m)(?:^|[ =])--([a-z][a-z0-9-]*)`).FindAllStringSubmatch(code(read(t, doc)), -1) {
+			if !slices.Contains(known, m[1]) {
+				t.Errorf("%s mentions --%s, which no program has", doc, m[1])
 			}
 		}
 	}
@@ -288,7 +287,8 @@ func TestPathsInContributing(t *testing.T) {
 	}
 }
 
-// code returns what is in backquotes or fenced, which is where commands are.
+// code returns what is in backquotes or fenced, which is where commands are: a
+// line for each.
 func code(text string) string {
 	var b strings.Builder
 	for i, part := range strings.Split(text, "```") {
@@ -296,7 +296,7 @@ func code(text string) string {
 			b.WriteString(part)
 			continue
 		}
-		b.WriteString(strings.Join(quoted(part), "\n"))
+		b.WriteString("\n" + strings.Join(quoted(part), "\n") + "\n")
 	}
 	return b.String()
 }
