@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"heddle.io/heddle/bpf"
@@ -55,23 +56,44 @@ func newLive(t *testing.T, config bpf.Config) *live {
 		t.Cleanup(func() { attached.Close() })
 	}
 	nettest.Join(t, l.cgroup)
-	l.Addr(t, "lo", podA4+"/32", podB4+"/32", podA6+"/128", podB6+"/128")
+	l.Do(t, func() { addLoopback(t, podA4+"/32", podB4+"/32", podA6+"/128", podB6+"/128") })
 	l.Do(t, func() { waitForAddress(t, podA6); waitForAddress(t, podB6) })
 	put(t, l.maps[bpf.MapPods], l.Cookie(), bpf.PodVal{Scope: 1})
 	return l
 }
 
-// waitForAddress waits until an IPv6 address can be used: the kernel finishes
-// new ones in the background, on the loopback too.
+// addLoopback gives the loopback interface addresses, without a route for their
+// prefix: on the loopback the kernel makes that one reject, and finds it until the
+// local route is there.
+func addLoopback(t *testing.T, prefixes ...string) {
+	t.Helper()
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range prefixes {
+		a, err := netlink.ParseAddr(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Flags = unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD
+		if err := netlink.AddrAdd(lo, a); err != nil {
+			t.Fatalf("add address %s: %v", p, err)
+		}
+	}
+}
+
+// waitForAddress waits until an IPv6 address can be reached: the kernel makes
+// its local route in the background, after it can be bound to.
 func waitForAddress(t *testing.T, addr string) {
 	t.Helper()
 	s := open(t, unix.AF_INET6, unix.SOCK_DGRAM)
-	at := sockaddr(unix.AF_INET6, netip.AddrPortFrom(netip.MustParseAddr(addr), 0))
+	at := sockaddr(unix.AF_INET6, netip.AddrPortFrom(netip.MustParseAddr(addr), 9))
 	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(time.Millisecond) {
-		if err := unix.Bind(int(s), at); err == nil {
+		if err := unix.Connect(int(s), at); err == nil {
 			return
 		} else if time.Now().After(deadline) {
-			t.Fatalf("bind %s: %v", addr, err)
+			t.Fatalf("address %s: %v", addr, err)
 		}
 	}
 }

@@ -50,17 +50,23 @@ static __always_inline bool still_member(const struct peer *peer)
 }
 
 /* Whether the address still stands for this service: a service that lost it
- * keeps its endpoints, and another one may have it by now. */
+ * keeps its endpoints, and another one may have it by now. While that changes,
+ * the datagram may go where it would have gone a moment before. */
 static __always_inline bool still_at_address(const struct connect_in *in, __u64 scope,
 					     __u64 id)
 {
 	struct service_val service;
-	enum copied copied = CHANGED;
 	__u64 matched;
 
-	for (int i = 0; i < TRIES && copied == CHANGED; i++)
-		copied = find_service(in, scope, &service, &matched);
-	return copied == COPIED && service.service == id;
+	switch (find_service(in, scope, &service, &matched)) {
+	case COPIED:
+		return service.service == id;
+	case CHANGED:
+		return true;
+	case ABSENT:
+		break;
+	}
+	return false;
 }
 
 /* Repeats the choice of the socket's last datagram to this address. Another
@@ -74,6 +80,8 @@ static __always_inline bool repeat(struct peers_val *peers, const struct connect
 
 	if (i >= MAX_PEERS)
 		return false;
+	hide(i); /* all slots look the same to the verifier from here */
+	i &= MAX_PEERS - 1;
 	peer = peers->peer[i];
 	barrier();
 	if (in->now_ns >= peer.last_ns + PEER_NS || !still_at_address(in, scope, peer.service) ||
