@@ -390,3 +390,22 @@ func (c *controller) fleet(has []map[string]map[string]string) []*node {
 	}
 	return out
 }
+
+// TestPodsComeLast: a pod that enters the mesh is captured when its node learns of
+// it. By then the node has to know the Services, or the pod's first connections go
+// around them.
+func TestPodsComeLast(t *testing.T) {
+	c := start(t)
+	c.set(result("node n1 a node:n1", "workload w out node:n1", "service s x mesh", "cluster c x mesh", "n1: "))
+	n := c.connect(c.dial(), "n1", nil)
+	n.expect("Node +n1", "Workload +w", "Cluster", "Service")
+	// An answer is in order only with those that are sent at once: the last of
+	// the first ones has to be acknowledged.
+	n.silent()
+	c.set(result("node n1 a node:n1", "workload w in node:n1", "service s x mesh", "cluster c x mesh", "n1: mesh"))
+	for _, want := range []string{"Cluster +c", "Service +s", "Workload +w"} {
+		if got := n.await(); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}

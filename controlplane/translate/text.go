@@ -16,13 +16,13 @@ import (
 // golden tests:
 //
 //	node n1 zone=a -> node:n1
-//	workload shop/cart-0 10.1.0.4 mesh -> node:n1
 //	cluster shop/cart/80/tcp PREFER_SAME_ZONE -> mesh
 //	  10.1.0.4:8080 node=n1 zone=a workload=shop/cart-0
 //	service shop/cart 10.96.0.10 affinity=30 -> mesh
 //	  80/tcp http by TCPRoute shop/canary
 //	    90 shop/cart/80/tcp
 //	    10 refused, shop/gone:80
+//	workload shop/cart-0 10.1.0.4 mesh -> node:n1
 //	n1 is in mesh node:n1 ns:shop
 //	problem TCPRoute shop/canary BackendNotFound: backendRef shop/gone:80: …
 func (r *Result) String() string {

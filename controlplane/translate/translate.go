@@ -66,9 +66,9 @@ type build struct {
 // Indexes of byType.
 const (
 	nodeType = iota
-	workloadType
 	clusterType
 	serviceType
+	workloadType
 )
 
 func (b *build) emit(kind int, name string, m proto.Message, audiences ...string) {

@@ -17,9 +17,9 @@ import (
 	"heddle.io/heddle/dataplane/disk"
 )
 
-// The disk cache lets a node start without a controller. Format, version 1:
+// The disk cache lets a node start without a controller. Format, version 2:
 //
-//	"heddle feed cache 1\n"
+//	"heddle feed cache 2\n"
 //	SHA-256 of everything that follows
 //	length of the node's name, two bytes big-endian, and the name
 //	for every type of xds.Types, one length-delimited DeltaDiscoveryResponse
@@ -28,7 +28,7 @@ import (
 // The whole file is trusted or none of it: a missing resource would be taken
 // for a removed one.
 const (
-	cacheMagic    = "heddle feed cache 1\n"
+	cacheMagic    = "heddle feed cache 2\n"
 	cacheHeader   = len(cacheMagic) + sha256.Size
 	maxCacheBytes = 256 << 20
 )

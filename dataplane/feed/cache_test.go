@@ -148,7 +148,7 @@ func TestUnusableCacheIsNotTrusted(t *testing.T) {
 		want string
 	}{
 		"empty":       {nil, "not a feed cache"},
-		"other":       {[]byte("heddle feed cache 2\n" + strings.Repeat("x", 100)), "not a feed cache"},
+		"other":       {[]byte("heddle feed cache 1\n" + strings.Repeat("x", 100)), "not a feed cache"},
 		"flipped bit": {flipped, "checksum"},
 		"cut":         {good[:len(good)-3], "checksum"},
 		"longer":      {resum(append(slices.Clone(good), 0)), "after the end"},

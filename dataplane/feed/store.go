@@ -34,7 +34,7 @@ func newStore(node string) *store {
 
 // tables lists the store's tables in the order of xds.Types.
 func (s *store) tables() []resources {
-	return []resources{s.nodes, s.workloads, s.clusters, s.services}
+	return []resources{s.nodes, s.clusters, s.services, s.workloads}
 }
 
 // of returns the table of a type, or nil.
