@@ -60,6 +60,7 @@ type Feed struct {
 		holdUntil time.Time       // zero: nothing held
 
 		confirmed  map[string]bool // types answered by the server since start
+		answered   map[string]bool // types answered on this stream
 		fromCache  bool            // the store came from disk
 		unsaved    bool            // the store is not on the disk yet
 		behind     bool            // the file is written by settle, not before publishing
@@ -80,6 +81,7 @@ func New(o Options) (*Feed, error) {
 	f := &Feed{o: o, updates: make(chan Update, 1), wake: make(chan struct{}, 1)}
 	f.mu.store = newStore(o.Node)
 	f.mu.confirmed = make(map[string]bool)
+	f.mu.answered = make(map[string]bool)
 	f.mu.status.Server = o.Server
 	f.mu.status.Since = time.Now()
 	f.loadCache()
@@ -117,6 +119,12 @@ func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.Del
 		err := fmt.Errorf("type %q was not asked for", printable(response.TypeUrl))
 		f.refuseLocked(now, answer, []refusal{{response.TypeUrl, "", err}})
 		return answer
+	}
+	if !f.mu.answered[response.TypeUrl] {
+		// It holds everything that differs, so also what was refused before and
+		// is still there.
+		f.mu.answered[response.TypeUrl] = true
+		table.forgive()
 	}
 	var bad []refusal
 	for _, r := range response.Resources {

@@ -199,3 +199,24 @@ func TestServerAddresses(t *testing.T) {
 		}
 	}
 }
+
+// A resource that was never good and is removed while the node is away: the
+// server does not say so, because the node never claimed to have it.
+func TestRefusalEndsWithTheResource(t *testing.T) {
+	s := feedtest.New(t)
+	s.SetShop()
+	bad := feedtest.Service("bad", 1)
+	bad.Ports[0].Port = 70000
+	s.Set(xds.ServiceType, "shop/bad", bad)
+	c := follow(t, s)
+	eventually(t, "a refusal", func() bool { return len(c.Problems()) > 0 })
+
+	s.Kill()
+	eventually(t, "disconnected", func() bool { return !c.Status().Connected })
+	if len(c.Problems()) == 0 {
+		t.Error("the refusal is forgotten before the server says anything")
+	}
+	s.Remove(xds.ServiceType, "shop/bad")
+	s.Start()
+	eventually(t, "no problem", func() bool { return len(c.Problems()) == 0 })
+}

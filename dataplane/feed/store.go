@@ -74,6 +74,7 @@ type resources interface {
 	remove(name string)
 	versions() map[string]string
 	refusals() []refusal
+	forgive() // forgets the refusals
 	// encode lists what put accepted, in no particular order.
 	encode() []*discovery.Resource
 }
@@ -171,6 +172,8 @@ func (t *table[T]) refusals() []refusal {
 	}
 	return out
 }
+
+func (t *table[T]) forgive() { clear(t.refused) }
 
 func (t *table[T]) encode() []*discovery.Resource {
 	out := make([]*discovery.Resource, 0, len(t.entries))

@@ -182,6 +182,7 @@ func (f *Feed) connected() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.o.Log.Info("connected to the control plane", "server", f.o.Server)
+	clear(f.mu.answered)
 	f.mu.status.Connected = true
 	f.mu.status.Error = ""
 	f.mu.status.Since = time.Now()
