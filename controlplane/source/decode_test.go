@@ -72,6 +72,7 @@ func TestInvalidObjects(t *testing.T) {
 		{backend(", weight: 1000001"), "use 0 to 1000000"},
 		{backend(", weight: 1.5"), "cannot unmarshal number 1.5"},
 		{backend(", kind: 'A B'"), "backendRefs[0].kind:"},
+		{backend(", kind: " + strings.Repeat("K", 64)), "backendRefs[0].kind: it has 64 bytes, the limit is 63"},
 		{backend(", namespace: '../x'"), "backendRefs[0].namespace:"},
 		{strings.Replace(backend(""), "port: 80", "port: 65536", 1), "65536 is not a port"},
 		{strings.Replace(backend(""), "gateway.networking.k8s.io/v1,", "gateway.networking.k8s.io/v1beta1,", 1), "is not used by Heddle"},

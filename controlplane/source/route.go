@@ -14,6 +14,7 @@ const (
 	maxParents  = 32
 	maxRules    = 16
 	maxBackends = 16
+	maxKind     = 63 // bytes
 	maxWeight   = 1_000_000
 )
 
@@ -119,6 +120,9 @@ func (c *checks) backend(field string, ref gatewayv1.BackendRef, namespace strin
 		group, kind := resolve(ref.Group, ref.Kind, "", serviceKind)
 		c.name(field+".group", group, validation.IsDNS1123Subdomain)
 		c.text(field+".kind", kind)
+		if len(kind) > maxKind {
+			c.add(field+".kind", "it has %d bytes, the limit is %d", len(kind), maxKind)
+		}
 		out.Kind = kind
 		if group != "" {
 			out.Kind = group + "/" + kind

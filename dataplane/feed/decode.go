@@ -18,7 +18,7 @@ const (
 	maxKey       = 1024    // bytes of a resource name
 	maxName      = 253     // DNS subdomain: pods, services, nodes
 	maxLabel     = 63      // DNS label: namespaces, port names, zones
-	maxText      = 640     // what the user wrote, kept for messages
+	maxText      = 768     // what the user wrote, kept for messages
 
 	maxPodAddresses     = 4
 	maxServiceAddresses = 16

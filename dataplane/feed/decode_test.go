@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -93,6 +94,17 @@ func TestDecodeRefuses(t *testing.T) {
 				t.Errorf("%d resources, refusals %v", s.size(), table.refusals())
 			}
 		})
+	}
+}
+
+// The longest description of a backend that Gateway API allows: a route whose
+// backend nobody knows must not keep its Service from being updated.
+func TestLongestBackend(t *testing.T) {
+	s := feedtest.Service("cart", 1)
+	long := strings.Repeat("x", 253)
+	s.Ports[0].Clusters[0] = &xds.WeightedCluster{Weight: 1, Backend: fmt.Sprintf("%s/%s %s/%s:65535", long, long[:63], long[:63], long)}
+	if err := newStore(node).services.put(&discovery.Resource{Name: "shop/cart", Resource: encoded(t, s)}); err != nil {
+		t.Error(err)
 	}
 }
 
