@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrTooLarge is returned by Read for a file above its limit.
@@ -69,7 +71,8 @@ func Sync(path string) error {
 // Read returns the contents of the file at path, at most limit bytes. A
 // missing file is fs.ErrNotExist, a larger one ErrTooLarge.
 func Read(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	// A FIFO must not make the agent wait for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"heddle.io/heddle/dataplane/disk"
 )
 
@@ -61,5 +63,13 @@ func TestReadIsBounded(t *testing.T) {
 	}
 	if _, err := disk.Read(dir, 10); err == nil {
 		t.Fatal("a directory was read as a file")
+	}
+	// Nobody writes to it: opening must not wait for that.
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.Read(fifo, 10); err == nil {
+		t.Fatal("a FIFO was read as a file")
 	}
 }

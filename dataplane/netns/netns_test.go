@@ -117,7 +117,12 @@ func TestErrorsNameThePath(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{file, file + ".missing"} {
+	// Nobody writes to it: opening must not wait for that.
+	fifo := file + ".fifo"
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, file + ".missing", fifo} {
 		_, err := netns.Cookie(path)
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("Cookie(%s) = %v, want an error with the path", path, err)
