@@ -60,3 +60,23 @@ func TestTooManyEndpoints(t *testing.T) {
 		t.Errorf("problems %v", r.Problems)
 	}
 }
+
+// However many objects are wrong, what is said about them stays readable, and what
+// is different is not lost among what is alike.
+func TestProblemsAreBounded(t *testing.T) {
+	s := cluster(1)
+	s.Routes = make(map[model.Key]*model.Route)
+	for i := range 1000 {
+		key := model.Key{Namespace: "shop", Name: fmt.Sprintf("r%04d", i)}
+		s.Routes[key] = &model.Route{Key: key, Parents: []model.Parent{{Service: model.Key{Namespace: "shop", Name: "gone"}}}}
+	}
+	s.Namespaces["typo"] = &model.Namespace{Name: "typo", Mesh: "enable"}
+	r := translate.Build(s)
+	count := make(map[string]int)
+	for _, p := range r.Problems {
+		count[p.Reason]++
+	}
+	if count["NoMatchingParent"] != 200 || count["TooManyProblems"] != 1 || count["InvalidLabel"] != 1 {
+		t.Errorf("problems by reason: %v", count)
+	}
+}

@@ -19,7 +19,7 @@ type Result struct {
 	Resources []Resource
 	// Audiences lists, for each node, the audiences that it belongs to, sorted.
 	Audiences map[string][]string
-	// Problems are sorted.
+	// Problems are sorted, and at most 200 of them have the same reason.
 	Problems []model.Problem
 }
 
@@ -89,8 +89,31 @@ func (b *build) result() *Result {
 		r.Audiences[node] = slices.Sorted(maps.Keys(set))
 	}
 	slices.SortFunc(r.Problems, model.Problem.Compare)
-	r.Problems = slices.Compact(r.Problems)
+	r.Problems = bounded(slices.Compact(r.Problems))
 	return r
+}
+
+// maxAlike is how many problems of one reason are worth reading.
+const maxAlike = 200
+
+// bounded leaves out what is only more of the same: objects may be many, and each
+// may have many problems.
+func bounded(problems []model.Problem) []model.Problem {
+	count := make(map[string]int)
+	problems = slices.DeleteFunc(problems, func(p model.Problem) bool {
+		count[p.Reason]++
+		return count[p.Reason] > maxAlike
+	})
+	for _, reason := range slices.Sorted(maps.Keys(count)) {
+		if more := count[reason] - maxAlike; more > 0 {
+			problems = append(problems, model.Problem{
+				Object: "controller", Reason: "TooManyProblems",
+				Detail: fmt.Sprintf("%d more of reason %s are not shown; correct those that are first", more, reason),
+			})
+		}
+	}
+	slices.SortFunc(problems, model.Problem.Compare)
+	return slices.Clip(problems)
 }
 
 // nodes makes a resource for every node that is known, by its own object or
