@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	api "heddle.io/heddle/api/admin"
@@ -83,9 +85,32 @@ func (n *Node) Status() api.AgentStatus {
 	return status
 }
 
-// dated fills in since when each problem is known. The list is complete: what
-// is not in it is over.
+// maxAlike is how many problems of one reason are worth reading.
+const maxAlike = 200
+
+// bounded leaves out what is only more of the same: when a table is full, every
+// service that does not fit is a problem.
+func bounded(problems []api.Problem) []api.Problem {
+	count := make(map[string]int)
+	problems = slices.DeleteFunc(problems, func(p api.Problem) bool {
+		count[p.Reason]++
+		return count[p.Reason] > maxAlike
+	})
+	for _, reason := range slices.Sorted(maps.Keys(count)) {
+		if more := count[reason] - maxAlike; more > 0 {
+			problems = append(problems, api.Problem{
+				Object: "agent", Reason: "TooManyProblems",
+				Detail: fmt.Sprintf("%d more of reason %s are not shown; correct those that are first", more, reason),
+			})
+		}
+	}
+	return problems
+}
+
+// dated bounds the problems and fills in since when each is known. The list is
+// complete: what is not in it is over.
 func (n *Node) dated(problems []api.Problem) []api.Problem {
+	problems = bounded(problems)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	known := n.mu.since
