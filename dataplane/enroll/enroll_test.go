@@ -142,6 +142,24 @@ func TestRestartDropsWhatChanged(t *testing.T) {
 	}
 }
 
+// What the kernel's tables hold is of this boot, so the interface is proof enough.
+func TestRestartKeepsWhatIsProgrammed(t *testing.T) {
+	dir, m := t.TempDir(), newMachine()
+	r := open(t, dir, m)
+	mustAnnounce(t, r, announced("a"))
+	mustAnnounce(t, r, announced("b"))
+	clear(m.cookies)
+	o := options(dir, m)
+	o.Programmed = map[uint32]uint64{100: 10, 200: 21}
+	r, lost, err := Open(o)
+	if err != nil || lost != nil {
+		t.Fatal(err, lost)
+	}
+	if got := keys(r.Pods()); !slices.Equal(got, []string{"shop/a"}) {
+		t.Errorf("kept %v", got)
+	}
+}
+
 // A runtime that crashed announces no removal; a running pod may have lost the
 // path of its namespace, but not its interface.
 func TestSweepDropsPodsWithoutInterface(t *testing.T) {

@@ -45,6 +45,9 @@ type Options struct {
 	MaxPods int
 	Host    Host
 	Log     *slog.Logger
+	// Programmed is what the kernel's tables hold when the agent starts: the
+	// namespace's cookie by interface. They do not outlive a boot.
+	Programmed map[uint32]uint64
 }
 
 // Registry is the list of announced pods. Safe for concurrent use.
@@ -131,6 +134,12 @@ func (r *Registry) same(p Pod) error {
 	}
 	cookie, err := r.o.Host.Cookie(p.Netns)
 	if err != nil {
+		// A running pod may have lost the path. Its end of the interface
+		// lives as long as its namespace, and the tables tell that this is
+		// still the boot in which both were announced.
+		if known, ok := r.o.Programmed[p.Ifindex]; ok && known == p.Cookie {
+			return nil
+		}
 		return err
 	}
 	if cookie != p.Cookie {

@@ -127,9 +127,13 @@ func (n *Node) openKernel() error {
 // openPods reads the announced pods. When that list is lost, the pods are
 // found again by what the kernel's tables say of them.
 func (n *Node) openPods(contents *plan.Contents) error {
+	programmed := make(map[uint32]uint64, len(contents.Ifaces))
+	for ifindex, iface := range contents.Ifaces {
+		programmed[ifindex] = iface.Netns
+	}
 	registry, lost, err := enroll.Open(enroll.Options{
 		File: filepath.Join(n.c.StateDir, podsFile), MaxPods: n.limits().Pods,
-		Host: enroll.Machine{}, Log: n.c.Log,
+		Host: enroll.Machine{}, Log: n.c.Log, Programmed: programmed,
 	})
 	if err != nil {
 		return err

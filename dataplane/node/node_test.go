@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -296,4 +297,39 @@ func TestLabelChangesUnderTraffic(t *testing.T) {
 	}
 	close(stop)
 	talking.Wait()
+}
+
+// A running pod may lose the path of its namespace. That must not take it out of
+// the mesh when the agent starts again: its interface and the tables say that it
+// lives.
+func TestLostPathOfANamespace(t *testing.T) {
+	r := newRig(t)
+	nettest.Join(t, r.config.Cgroup)
+	client, a := r.pod("client", "10.0.0.1", true), r.pod("a", "10.0.0.2", false)
+	a.serve(8080)
+	r.service(1, a)
+	path := filepath.Join(t.TempDir(), "netns")
+	if err := os.Symlink(client.Path(), path); err != nil {
+		t.Fatal(err)
+	}
+	kill := r.spawn()
+	request := client.request()
+	request.Netns = path
+	if err := r.ask(http.MethodPut, "/v1/pods", request, nil); err != nil {
+		t.Fatal(err)
+	}
+	kill()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	r.spawn()
+	// The next state makes sure that one was put in force.
+	r.service(2, a)
+	r.eventually("a new state is in force", func() bool {
+		services := get[[]api.Service](r, "/v1/services")
+		return len(services) == 1 && services[0].Backends[0].Weight == 2
+	})
+	if answer, _, err := client.dial(vip); err != nil || answer != "a" {
+		t.Errorf("after the restart: %q, %v", answer, err)
+	}
 }
