@@ -123,6 +123,12 @@ func TestPutRefusesEnvelopes(t *testing.T) {
 	}
 }
 
+func TestPrintable(t *testing.T) {
+	if got := printable("a\n\x1b[2J\u009b2J\u202e\xffü"); got != "a??[2J?2J??ü" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // FuzzDecode gives any bytes to every decoder: none may panic, and what is
 // accepted is within the bounds.
 func FuzzDecode(f *testing.F) {
