@@ -26,19 +26,20 @@ var budgets = map[string]uint32{
 	bpf.ProgGetsockopt: 600,
 	bpf.ProgSockops:    800,
 	bpf.ProgRelease:    1_500,
-	bpf.ProgTCIn:       3_000,
-	bpf.ProgTCOut:      200,
+	bpf.ProgTCIn:       9_000,
+	bpf.ProgTCOut:      4_000,
+	bpf.ProgFastEnd:    200,
 	bpf.ProgWhy:        4_000,
 }
 
 // objectBudget bounds the committed object, in bytes.
-const objectBudget = 160 << 10
+const objectBudget = 224 << 10
 
 // TestLoad loads every program as for an old and for a new kernel, and holds
 // the verifier's work against the budgets.
 func TestLoad(t *testing.T) {
 	nettest.RequireBPF(t)
-	for _, config := range []bpf.Config{{SetRetval: false}, {SetRetval: true}} {
+	for _, config := range []bpf.Config{{}, {SetRetval: true}, {SetRetval: true, FastPath: true}} {
 		spec := kernelSpec(t)
 		if err := config.Apply(spec); err != nil {
 			t.Fatal(err)

@@ -114,6 +114,40 @@ type heddleEndpointVal struct {
 	Cluster uint64
 }
 
+type heddleFastClosing uint32
+
+const (
+	heddleFastClosingFIN_SENT_0  heddleFastClosing = 1
+	heddleFastClosingFIN_SENT_1  heddleFastClosing = 2
+	heddleFastClosingFIN_ACKED_0 heddleFastClosing = 4
+	heddleFastClosingFIN_ACKED_1 heddleFastClosing = 8
+	heddleFastClosingFAST_CLOSED heddleFastClosing = 15
+)
+
+type heddleFastEnd struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	FinEnd  uint32
+	Eth     [12]uint8
+	Ttl     uint8
+	Pad     [3]uint8
+}
+
+type heddleFastKey struct {
+	_      structs.HostLayout
+	Addr   [2]heddleAddr
+	PortBe [2]uint16
+	Pad    uint32
+}
+
+type heddleFastVal struct {
+	_       structs.HostLayout
+	Tag     uint64
+	End     [2]heddleFastEnd
+	Closing heddleFastClosing
+	Client  uint32
+}
+
 type heddleFlowKey struct {
 	_         structs.HostLayout
 	Netns     uint64
@@ -131,6 +165,23 @@ type heddleFlowVal struct {
 	Pad           [6]uint8
 }
 
+type heddleHandshakeVal struct {
+	_             structs.HostLayout
+	ClientIfindex uint32
+	ServerIfindex uint32
+	Eth           [12]uint8
+	Ttl           uint8
+	Client        uint8
+	Answered      uint8
+	Pad           uint8
+}
+
+type heddleIfaceFlag uint32
+
+const (
+	heddleIfaceFlagIFACE_FAST heddleIfaceFlag = 1
+)
+
 type heddleIfaceStat struct {
 	_         structs.HostLayout
 	RxPackets uint64
@@ -144,7 +195,7 @@ type heddleIfaceVal struct {
 	_         structs.HostLayout
 	Netns     uint64
 	AddrCount uint32
-	Pad       uint32
+	Flags     heddleIfaceFlag
 	Addr      [4]heddleAddr
 }
 
@@ -205,7 +256,13 @@ const (
 	heddleReasonREASON_ETHERTYPE         heddleReason = 14
 	heddleReasonREASON_TRUNCATED         heddleReason = 15
 	heddleReasonREASON_SERVICE_UNHOOKED  heddleReason = 16
-	heddleReasonREASON_MAX               heddleReason = 17
+	heddleReasonREASON_FAST_PATH         heddleReason = 17
+	heddleReasonREASON_FAST_FULL         heddleReason = 18
+	heddleReasonREASON_FAST_SHARE        heddleReason = 19
+	heddleReasonREASON_FAST_BARRED       heddleReason = 20
+	heddleReasonREASON_FAST_TRANSLATED   heddleReason = 21
+	heddleReasonREASON_FAST_MTU          heddleReason = 22
+	heddleReasonREASON_MAX               heddleReason = 23
 )
 
 type heddleRefusalKey struct {
@@ -279,7 +336,10 @@ const (
 	heddleMapHdClusters    = "hd_clusters"
 	heddleMapHdConns       = "hd_conns"
 	heddleMapHdEndpoints   = "hd_endpoints"
+	heddleMapHdFast        = "hd_fast"
+	heddleMapHdFastUse     = "hd_fast_use"
 	heddleMapHdFlows       = "hd_flows"
+	heddleMapHdHandshakes  = "hd_handshakes"
 	heddleMapHdIfStats     = "hd_if_stats"
 	heddleMapHdIfaces      = "hd_ifaces"
 	heddleMapHdMembers     = "hd_members"
@@ -293,6 +353,7 @@ const (
 	heddleMapHdStats       = "hd_stats"
 	heddleProgHdConnect4   = "hd_connect4"
 	heddleProgHdConnect6   = "hd_connect6"
+	heddleProgHdFastEnd    = "hd_fast_end"
 	heddleProgHdGetpeer4   = "hd_getpeer4"
 	heddleProgHdGetpeer6   = "hd_getpeer6"
 	heddleProgHdGetsockopt = "hd_getsockopt"
@@ -305,6 +366,8 @@ const (
 	heddleProgHdTcIn       = "hd_tc_in"
 	heddleProgHdTcOut      = "hd_tc_out"
 	heddleProgHdWhy        = "hd_why"
+	heddleVarCfgFastPath   = "cfg_fast_path"
+	heddleVarCfgFastShare  = "cfg_fast_share"
 	heddleVarCfgSetRetval  = "cfg_set_retval"
 )
 
@@ -352,6 +415,7 @@ type heddleSpecs struct {
 type heddleProgramSpecs struct {
 	HdConnect4   *ebpf.ProgramSpec `ebpf:"hd_connect4"`
 	HdConnect6   *ebpf.ProgramSpec `ebpf:"hd_connect6"`
+	HdFastEnd    *ebpf.ProgramSpec `ebpf:"hd_fast_end"`
 	HdGetpeer4   *ebpf.ProgramSpec `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.ProgramSpec `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.ProgramSpec `ebpf:"hd_getsockopt"`
@@ -370,28 +434,33 @@ type heddleProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type heddleMapSpecs struct {
-	HdAffinity  *ebpf.MapSpec `ebpf:"hd_affinity"`
-	HdClusters  *ebpf.MapSpec `ebpf:"hd_clusters"`
-	HdConns     *ebpf.MapSpec `ebpf:"hd_conns"`
-	HdEndpoints *ebpf.MapSpec `ebpf:"hd_endpoints"`
-	HdFlows     *ebpf.MapSpec `ebpf:"hd_flows"`
-	HdIfStats   *ebpf.MapSpec `ebpf:"hd_if_stats"`
-	HdIfaces    *ebpf.MapSpec `ebpf:"hd_ifaces"`
-	HdMembers   *ebpf.MapSpec `ebpf:"hd_members"`
-	HdOwn       *ebpf.MapSpec `ebpf:"hd_own"`
-	HdPeers     *ebpf.MapSpec `ebpf:"hd_peers"`
-	HdPods      *ebpf.MapSpec `ebpf:"hd_pods"`
-	HdReasons   *ebpf.MapSpec `ebpf:"hd_reasons"`
-	HdRefusals  *ebpf.MapSpec `ebpf:"hd_refusals"`
-	HdServices  *ebpf.MapSpec `ebpf:"hd_services"`
-	HdSplits    *ebpf.MapSpec `ebpf:"hd_splits"`
-	HdStats     *ebpf.MapSpec `ebpf:"hd_stats"`
+	HdAffinity   *ebpf.MapSpec `ebpf:"hd_affinity"`
+	HdClusters   *ebpf.MapSpec `ebpf:"hd_clusters"`
+	HdConns      *ebpf.MapSpec `ebpf:"hd_conns"`
+	HdEndpoints  *ebpf.MapSpec `ebpf:"hd_endpoints"`
+	HdFast       *ebpf.MapSpec `ebpf:"hd_fast"`
+	HdFastUse    *ebpf.MapSpec `ebpf:"hd_fast_use"`
+	HdFlows      *ebpf.MapSpec `ebpf:"hd_flows"`
+	HdHandshakes *ebpf.MapSpec `ebpf:"hd_handshakes"`
+	HdIfStats    *ebpf.MapSpec `ebpf:"hd_if_stats"`
+	HdIfaces     *ebpf.MapSpec `ebpf:"hd_ifaces"`
+	HdMembers    *ebpf.MapSpec `ebpf:"hd_members"`
+	HdOwn        *ebpf.MapSpec `ebpf:"hd_own"`
+	HdPeers      *ebpf.MapSpec `ebpf:"hd_peers"`
+	HdPods       *ebpf.MapSpec `ebpf:"hd_pods"`
+	HdReasons    *ebpf.MapSpec `ebpf:"hd_reasons"`
+	HdRefusals   *ebpf.MapSpec `ebpf:"hd_refusals"`
+	HdServices   *ebpf.MapSpec `ebpf:"hd_services"`
+	HdSplits     *ebpf.MapSpec `ebpf:"hd_splits"`
+	HdStats      *ebpf.MapSpec `ebpf:"hd_stats"`
 }
 
 // heddleVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type heddleVariableSpecs struct {
+	CfgFastPath  *ebpf.VariableSpec `ebpf:"cfg_fast_path"`
+	CfgFastShare *ebpf.VariableSpec `ebpf:"cfg_fast_share"`
 	CfgSetRetval *ebpf.VariableSpec `ebpf:"cfg_set_retval"`
 }
 
@@ -415,22 +484,25 @@ func (o *heddleObjects) Close() error {
 //
 // It can be passed to loadHeddleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type heddleMaps struct {
-	HdAffinity  *ebpf.Map `ebpf:"hd_affinity"`
-	HdClusters  *ebpf.Map `ebpf:"hd_clusters"`
-	HdConns     *ebpf.Map `ebpf:"hd_conns"`
-	HdEndpoints *ebpf.Map `ebpf:"hd_endpoints"`
-	HdFlows     *ebpf.Map `ebpf:"hd_flows"`
-	HdIfStats   *ebpf.Map `ebpf:"hd_if_stats"`
-	HdIfaces    *ebpf.Map `ebpf:"hd_ifaces"`
-	HdMembers   *ebpf.Map `ebpf:"hd_members"`
-	HdOwn       *ebpf.Map `ebpf:"hd_own"`
-	HdPeers     *ebpf.Map `ebpf:"hd_peers"`
-	HdPods      *ebpf.Map `ebpf:"hd_pods"`
-	HdReasons   *ebpf.Map `ebpf:"hd_reasons"`
-	HdRefusals  *ebpf.Map `ebpf:"hd_refusals"`
-	HdServices  *ebpf.Map `ebpf:"hd_services"`
-	HdSplits    *ebpf.Map `ebpf:"hd_splits"`
-	HdStats     *ebpf.Map `ebpf:"hd_stats"`
+	HdAffinity   *ebpf.Map `ebpf:"hd_affinity"`
+	HdClusters   *ebpf.Map `ebpf:"hd_clusters"`
+	HdConns      *ebpf.Map `ebpf:"hd_conns"`
+	HdEndpoints  *ebpf.Map `ebpf:"hd_endpoints"`
+	HdFast       *ebpf.Map `ebpf:"hd_fast"`
+	HdFastUse    *ebpf.Map `ebpf:"hd_fast_use"`
+	HdFlows      *ebpf.Map `ebpf:"hd_flows"`
+	HdHandshakes *ebpf.Map `ebpf:"hd_handshakes"`
+	HdIfStats    *ebpf.Map `ebpf:"hd_if_stats"`
+	HdIfaces     *ebpf.Map `ebpf:"hd_ifaces"`
+	HdMembers    *ebpf.Map `ebpf:"hd_members"`
+	HdOwn        *ebpf.Map `ebpf:"hd_own"`
+	HdPeers      *ebpf.Map `ebpf:"hd_peers"`
+	HdPods       *ebpf.Map `ebpf:"hd_pods"`
+	HdReasons    *ebpf.Map `ebpf:"hd_reasons"`
+	HdRefusals   *ebpf.Map `ebpf:"hd_refusals"`
+	HdServices   *ebpf.Map `ebpf:"hd_services"`
+	HdSplits     *ebpf.Map `ebpf:"hd_splits"`
+	HdStats      *ebpf.Map `ebpf:"hd_stats"`
 }
 
 func (m *heddleMaps) Close() error {
@@ -439,7 +511,10 @@ func (m *heddleMaps) Close() error {
 		m.HdClusters,
 		m.HdConns,
 		m.HdEndpoints,
+		m.HdFast,
+		m.HdFastUse,
 		m.HdFlows,
+		m.HdHandshakes,
 		m.HdIfStats,
 		m.HdIfaces,
 		m.HdMembers,
@@ -458,6 +533,8 @@ func (m *heddleMaps) Close() error {
 //
 // It can be passed to loadHeddleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type heddleVariables struct {
+	CfgFastPath  *ebpf.Variable `ebpf:"cfg_fast_path"`
+	CfgFastShare *ebpf.Variable `ebpf:"cfg_fast_share"`
 	CfgSetRetval *ebpf.Variable `ebpf:"cfg_set_retval"`
 }
 
@@ -467,6 +544,7 @@ type heddleVariables struct {
 type heddlePrograms struct {
 	HdConnect4   *ebpf.Program `ebpf:"hd_connect4"`
 	HdConnect6   *ebpf.Program `ebpf:"hd_connect6"`
+	HdFastEnd    *ebpf.Program `ebpf:"hd_fast_end"`
 	HdGetpeer4   *ebpf.Program `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.Program `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.Program `ebpf:"hd_getsockopt"`
@@ -485,6 +563,7 @@ func (p *heddlePrograms) Close() error {
 	return _HeddleClose(
 		p.HdConnect4,
 		p.HdConnect6,
+		p.HdFastEnd,
 		p.HdGetpeer4,
 		p.HdGetpeer6,
 		p.HdGetsockopt,

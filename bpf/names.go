@@ -2,22 +2,25 @@ package bpf
 
 // Names of the maps. They are pinned under these names.
 const (
-	MapPods      = heddleMapHdPods
-	MapServices  = heddleMapHdServices
-	MapSplits    = heddleMapHdSplits
-	MapClusters  = heddleMapHdClusters
-	MapEndpoints = heddleMapHdEndpoints
-	MapMembers   = heddleMapHdMembers
-	MapOwn       = heddleMapHdOwn
-	MapIfaces    = heddleMapHdIfaces
-	MapAffinity  = heddleMapHdAffinity
-	MapFlows     = heddleMapHdFlows
-	MapConns     = heddleMapHdConns
-	MapPeers     = heddleMapHdPeers
-	MapStats     = heddleMapHdStats
-	MapRefusals  = heddleMapHdRefusals
-	MapReasons   = heddleMapHdReasons
-	MapIfStats   = heddleMapHdIfStats
+	MapPods       = heddleMapHdPods
+	MapServices   = heddleMapHdServices
+	MapSplits     = heddleMapHdSplits
+	MapClusters   = heddleMapHdClusters
+	MapEndpoints  = heddleMapHdEndpoints
+	MapMembers    = heddleMapHdMembers
+	MapOwn        = heddleMapHdOwn
+	MapIfaces     = heddleMapHdIfaces
+	MapAffinity   = heddleMapHdAffinity
+	MapFlows      = heddleMapHdFlows
+	MapConns      = heddleMapHdConns
+	MapPeers      = heddleMapHdPeers
+	MapStats      = heddleMapHdStats
+	MapRefusals   = heddleMapHdRefusals
+	MapReasons    = heddleMapHdReasons
+	MapIfStats    = heddleMapHdIfStats
+	MapFast       = heddleMapHdFast
+	MapFastUse    = heddleMapHdFastUse
+	MapHandshakes = heddleMapHdHandshakes
 )
 
 // Names of the programs.
@@ -35,5 +38,6 @@ const (
 	ProgRelease    = heddleProgHdRelease
 	ProgTCIn       = heddleProgHdTcIn
 	ProgTCOut      = heddleProgHdTcOut
+	ProgFastEnd    = heddleProgHdFastEnd
 	ProgWhy        = heddleProgHdWhy
 )

@@ -20,6 +20,12 @@ const (
 	ReasonEthertype       = heddleReasonREASON_ETHERTYPE
 	ReasonTruncated       = heddleReasonREASON_TRUNCATED
 	ReasonServiceUnhooked = heddleReasonREASON_SERVICE_UNHOOKED
+	ReasonFastPath        = heddleReasonREASON_FAST_PATH
+	ReasonFastFull        = heddleReasonREASON_FAST_FULL
+	ReasonFastShare       = heddleReasonREASON_FAST_SHARE
+	ReasonFastBarred      = heddleReasonREASON_FAST_BARRED
+	ReasonFastTranslated  = heddleReasonREASON_FAST_TRANSLATED
+	ReasonFastMTU         = heddleReasonREASON_FAST_MTU
 	reasonMax             = heddleReasonREASON_MAX
 )
 
@@ -60,6 +66,18 @@ var reasons = [reasonMax]struct{ code, explain string }{
 		"Dropped: the packet is shorter than its headers say."},
 	ReasonServiceUnhooked: {"service_unhooked",
 		"Passed, and counted: a packet to a service address that no connect call was seen for; it comes from a raw socket, or from a connection older than the pod's enrolment."},
+	ReasonFastPath: {"fast_path",
+		"The packets of this connection between two pods of the node skip the node's network stack."},
+	ReasonFastFull: {"fast_full",
+		"The connection stays on the network stack: the table of the fast path is full; raise --max-fast."},
+	ReasonFastShare: {"fast_share",
+		"The connection stays on the network stack: its pod has opened as many fast connections as one pod may; raise --max-fast."},
+	ReasonFastBarred: {"fast_barred",
+		"The connection stays on the network stack: another program or a queueing discipline on one of the two pods' interfaces must see its packets; heddlectl describe pod names it."},
+	ReasonFastTranslated: {"fast_translated",
+		"The connection stays on the network stack: which translates its addresses, or its handshake was not seen whole."},
+	ReasonFastMTU: {"fast_mtu",
+		"The packet took the network stack: it is longer than the other pod's interface takes, and the stack tells the sender."},
 }
 
 // Reasons returns every reason, in the order of their numbers.

@@ -17,6 +17,9 @@
 #include "sockopt.h"
 #include "sockops.h"
 #include "release.h"
+#include "packet.h"
+#include "segment.h"
+#include "fast.h"
 #include "tc.h"
 #include "why.h"
 

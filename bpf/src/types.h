@@ -49,7 +49,13 @@ enum reason {
 	REASON_SERVICE_UNHOOKED = 16,/* pass, counted: a packet to a service address that
 					did not come through connect (raw socket, or a
 					connection older than the enrolment) */
-	REASON_MAX = 17,
+	REASON_FAST_PATH = 17,       /* a connection's packets are moved by redirect */
+	REASON_FAST_FULL = 18,       /* stays on the stack: hd_fast is full */
+	REASON_FAST_SHARE = 19,      /* stays on the stack: its client has its share of hd_fast */
+	REASON_FAST_BARRED = 20,     /* stays on the stack: one interface may not take part */
+	REASON_FAST_TRANSLATED = 21, /* stays on the stack: which translates its addresses */
+	REASON_FAST_MTU = 22,        /* a packet through the stack: too long for the other interface */
+	REASON_MAX = 23,
 };
 
 /* hd_pods: network namespace cookie -> the enrolled pod living in it. */
@@ -228,10 +234,14 @@ struct refusal_key {
  * drops: that is the state between attaching and programming. */
 #define MAX_POD_ADDRS 4
 
+enum iface_flag {
+	IFACE_FAST = 1, /* nothing but Heddle looks at its packets: they may skip the stack */
+};
+
 struct iface_val {
 	__u64 netns;
 	__u32 addr_count;
-	__u32 pad;
+	enum iface_flag flags;
 	struct addr addr[MAX_POD_ADDRS];
 };
 
@@ -241,6 +251,50 @@ struct iface_stat {
 	__u64 tx_packets; /* to the pod */
 	__u64 tx_bytes;
 	__u64 dropped;
+};
+
+/* hd_fast: a TCP connection between two pods of this node whose packets skip
+ * the stack. Both directions share the element: end 0 has the lower port, or the
+ * lower address when the ports are equal. */
+struct fast_key {
+	struct addr addr[2];
+	__be16 port_be[2];
+	__u32 pad;
+};
+
+struct fast_end {
+	__u32 ifindex; /* host side of the pod's interface */
+	__u32 fin_end; /* sequence number after its FIN, once there was one */
+	__u8 eth[12];  /* destination and source that packets to it carry */
+	__u8 ttl;      /* hop limit that packets to it carry, at most */
+	__u8 pad[3];
+};
+
+enum fast_closing {
+	FIN_SENT_0 = 1, /* by end 0 */
+	FIN_SENT_1 = 2,
+	FIN_ACKED_0 = 4, /* that of end 0 */
+	FIN_ACKED_1 = 8,
+	FAST_CLOSED = 15,
+};
+
+struct fast_val {
+	__u64 tag; /* of the key: a recycled element is recognised by it */
+	struct fast_end end[2];
+	enum fast_closing closing;
+	__u32 client; /* index of the end that connected */
+};
+
+/* hd_handshakes: TCP handshakes between two pods of this node, as they leave
+ * the stack. Losing one keeps its connection on the stack. */
+struct handshake_val {
+	__u32 client_ifindex;
+	__u32 server_ifindex;
+	__u8 eth[12]; /* as in fast_end, for the client */
+	__u8 ttl;
+	__u8 client;   /* index of the client's end */
+	__u8 answered; /* the SYN-ACK has passed */
+	__u8 pad;
 };
 
 /* Input and output of the decision, shared by the hooks, by `heddlectl why`

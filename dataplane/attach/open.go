@@ -28,6 +28,12 @@ type Options struct {
 	// OwnCgroups are the ids of the cgroups of Heddle's own processes, whose
 	// sockets are never translated, in whatever namespace they are.
 	OwnCgroups []uint64
+	// FastPath says whether packets between pods of the node may skip the stack:
+	// FastPathAuto (or empty) or FastPathOff.
+	FastPath string
+	// SelfTest tries the fast path where nobody else is; an error keeps it off.
+	// Nil: it is not tried.
+	SelfTest func(*Trial) error
 	// Log receives what adoption and migration did; nil discards it.
 	Log *slog.Logger
 }
@@ -38,6 +44,7 @@ type Kernel struct {
 	lock     *os.File
 	maps     map[string]*ebpf.Map
 	why      *ebpf.Program
+	flows    flows
 	features []Feature
 	tc       *interfaces
 }
@@ -120,10 +127,12 @@ func (o *opening) run() error {
 		{"copy", o.copyBefore}, // last: what is written from now on is fetched late
 		{"own cgroups", o.writeOwnCgroups},
 		{"switch", o.pointOfNoReturn},
+		{"leave fast path", o.leaveFastPath},
 		{"hooks", o.updateHooks},
 		{"interfaces", o.updateInterfaces},
 		{"copy again", o.copyAfter},
 		{"retire", o.retireAnswers},
+		{"empty fast path", o.emptyFastPath},
 		{"publish", o.publish},
 		{"sweep", o.sweep},
 	} {
@@ -152,8 +161,8 @@ func (o *opening) finish(lock *os.File) *Kernel {
 	for _, t := range o.tables {
 		k.maps[t.name] = t.now
 	}
-	k.why = o.programs[bpf.ProgWhy]
-	kept := []io.Closer{k.why, o.tc.in, o.tc.out}
+	k.why, k.flows = o.programs[bpf.ProgWhy], o.flows()
+	kept := []io.Closer{k.why, k.flows.program, o.tc.in, o.tc.out}
 	for _, m := range k.maps {
 		kept = append(kept, m)
 	}
@@ -169,11 +178,6 @@ func (o *opening) readObjects() error {
 		return fmt.Errorf("read BPF objects: %w", err)
 	}
 	o.spec = spec
-	retval := o.retval()
-	o.features = append(o.features, retval)
-	if err := (bpf.Config{SetRetval: retval.On}).Apply(spec); err != nil {
-		return fmt.Errorf("configure BPF objects: %w", err)
-	}
 	for name, entries := range o.Limits {
 		m := spec.Maps[name]
 		switch {
@@ -186,6 +190,21 @@ func (o *opening) readObjects() error {
 		}
 		m.MaxEntries = entries
 	}
+	return o.configure()
+}
+
+// configure sets the constants of the programs.
+func (o *opening) configure() error {
+	retval, fast := o.retval(), o.fastPathFeature()
+	o.features = append(o.features, retval, fast)
+	c := bpf.Config{
+		SetRetval: retval.On,
+		FastPath:  fast.On,
+		FastShare: max(1, o.spec.Maps[bpf.MapFast].MaxEntries/fastShare),
+	}
+	if err := c.Apply(o.spec); err != nil {
+		return fmt.Errorf("configure BPF objects: %w", err)
+	}
 	return nil
 }
 
@@ -194,7 +213,7 @@ func (k *Kernel) Maps() map[string]*ebpf.Map { return k.maps }
 
 // Close releases the process's hold. Everything stays pinned and attached.
 func (k *Kernel) Close() error {
-	closers := []io.Closer{k.why, k.tc.in, k.tc.out}
+	closers := []io.Closer{k.why, k.flows.program, k.tc.in, k.tc.out}
 	for _, m := range k.maps {
 		closers = append(closers, m)
 	}
