@@ -33,6 +33,7 @@ var allowed = map[string][]string{
 	"dataplane/disk":            {},
 	"dataplane/netns":           {},
 	"dataplane/nettest":         {"dataplane/netns"},
+	"dataplane/semantics":       {"dataplane/netns"},
 	"dataplane/attach":          {"bpf"},
 	"dataplane/tables":          {"bpf", "dataplane/plan"},
 	"dataplane/feed":            {"api/admin", "api/xds", "dataplane/disk", "dataplane/state"},
