@@ -1,6 +1,8 @@
 package bpf
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -14,6 +16,12 @@ func Spec() (*ebpf.CollectionSpec, error) {
 		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
 	}
 	return spec, nil
+}
+
+// Digest identifies the compiled programs.
+func Digest() string {
+	sum := sha256.Sum256(_HeddleBytes)
+	return hex.EncodeToString(sum[:])
 }
 
 // Config is what programs must know about the kernel they are loaded into. The

@@ -139,6 +139,7 @@ type Pod struct {
 	Interface string   `json:"interface"`
 	Ifindex   uint32   `json:"ifindex"`
 	Mode      string   `json:"mode,omitempty"` // tcx or clsact
+	Slow      string   `json:"slow,omitempty"` // why its packets never skip the stack; empty: they may
 	RxPackets uint64   `json:"rxPackets"`      // from the pod
 	RxBytes   uint64   `json:"rxBytes"`
 	TxPackets uint64   `json:"txPackets"` // to the pod

@@ -53,8 +53,11 @@ func (o *opening) fastPathFeature() Feature {
 	if o.SelfTest == nil {
 		return Feature{fastPath, true, "packets between pods of the node skip the network stack"}
 	}
-	if err := o.SelfTest(trial); err != nil {
-		return off("the self-test found that applications would notice: %v", err)
+	switch noticed, err := o.SelfTest(trial); {
+	case err != nil:
+		return off("the self-test could not be made: %v", err)
+	case noticed != "":
+		return off("the self-test found that applications would notice: %s", noticed)
 	}
 	return Feature{fastPath, true, "packets between pods of the node skip the network stack; the self-test found no difference to TCP without it"}
 }

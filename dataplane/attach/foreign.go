@@ -13,26 +13,46 @@ import (
 // plainQdiscs do not shape, police or show packets to anybody.
 var plainQdiscs = map[string]bool{"noqueue": true, "pfifo_fast": true, "fq_codel": true, "fq": true, "pfifo": true, "mq": true, "clsact": true}
 
-// Foreign says what, other than Heddle, looks at the packets of an interface:
-// a queueing discipline that shapes them, filters or programs. Its packets must
-// not skip that. The answer is empty when there is nothing.
-func (k *Kernel) Foreign(ifindex uint32) (string, error) {
-	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: int(ifindex)}}
-	qdiscs, err := netlink.QdiscList(l)
+// Foreign says of each interface what, other than Heddle, looks at its packets:
+// a queueing discipline that shapes them, filters or programs. They must not
+// skip that. The answer is empty when there is nothing, or when the interface is
+// gone.
+func (k *Kernel) Foreign(ifindexes []uint32) (map[uint32]string, error) {
+	qdiscs, err := netlink.QdiscList(nil)
 	if err != nil {
-		return "", fmt.Errorf("list qdiscs of interface %d: %w", ifindex, err)
+		return nil, fmt.Errorf("list qdiscs: %w", err)
 	}
+	found := make(map[uint32]string, len(ifindexes))
+	filtered := map[uint32]bool{}
 	for _, q := range qdiscs {
-		if kind := q.Type(); !plainQdiscs[kind] {
-			return "queueing discipline " + kind, nil
+		ifindex, kind := uint32(q.Attrs().LinkIndex), q.Type()
+		if kind == "clsact" {
+			filtered[ifindex] = true
+		}
+		if !plainQdiscs[kind] {
+			found[ifindex] = "queueing discipline " + kind
 		}
 	}
 	k.tc.mu.Lock()
 	defer k.tc.mu.Unlock()
-	for _, d := range k.tc.directions() {
-		what, err := foreignFilter(d, l, ifindex)
+	for _, ifindex := range ifindexes {
+		if found[ifindex] != "" {
+			continue
+		}
+		if found[ifindex], err = k.tc.foreignLocked(ifindex, filtered[ifindex]); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func (t *interfaces) foreignLocked(ifindex uint32, filtered bool) (what string, err error) {
+	for _, d := range t.directions() {
+		if filtered {
+			what, err = foreignFilter(d, ifindex)
+		}
 		if what == "" && err == nil {
-			what, err = k.tc.foreignLink(d, ifindex)
+			what, err = t.foreignLink(d, ifindex)
 		}
 		if what != "" || err != nil {
 			return what, err
@@ -41,7 +61,8 @@ func (k *Kernel) Foreign(ifindex uint32) (string, error) {
 	return "", nil
 }
 
-func foreignFilter(d direction, l netlink.Link, ifindex uint32) (string, error) {
+func foreignFilter(d direction, ifindex uint32) (string, error) {
+	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: int(ifindex)}}
 	filters, err := netlink.FilterList(l, d.parent)
 	if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return "", fmt.Errorf("list filters of interface %d: %w", ifindex, err)

@@ -31,9 +31,10 @@ type Options struct {
 	// FastPath says whether packets between pods of the node may skip the stack:
 	// FastPathAuto (or empty) or FastPathOff.
 	FastPath string
-	// SelfTest tries the fast path where nobody else is; an error keeps it off.
+	// SelfTest tries the fast path where nobody else is, and says what
+	// applications would notice of it. That keeps it off, and so does an error.
 	// Nil: it is not tried.
-	SelfTest func(*Trial) error
+	SelfTest func(*Trial) (noticed string, err error)
 	// Log receives what adoption and migration did; nil discards it.
 	Log *slog.Logger
 }

@@ -83,7 +83,7 @@ type places struct{ Server, Cgroup, Pins, Admin, StateDir string }
 func (p places) config() Config {
 	return Config{
 		Node: feedtest.Node, Server: p.Server, Cgroup: p.Cgroup, Pins: p.Pins, Admin: p.Admin, StateDir: p.StateDir,
-		TC: DefaultTC, Version: "test",
+		TC: DefaultTC, FastPath: DefaultFastPath, Version: "test",
 	}
 }
 
@@ -369,11 +369,15 @@ func get[T any](r *rig, path string) T {
 
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	for range 1000 {
+	r.within(10*time.Second, what, ok)
+}
+
+func (r *rig) within(limit time.Duration, what string, ok func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	r.t.Fatalf("not within 10s: %s", what)
+	r.t.Fatalf("not within %v: %s", limit, what)
 }

@@ -145,6 +145,9 @@ func ifaceText(v bpf.IfaceVal) string {
 	for _, a := range v.Addr[:min(int(v.AddrCount), bpf.MaxPodAddrs)] {
 		text += " " + bpf.AddrOf(a).String()
 	}
+	if v.Flags&bpf.IfaceFast != 0 {
+		text += " fast"
+	}
 	return text
 }
 

@@ -185,7 +185,7 @@ func (w *World) join(p *Pod) error {
 			return err
 		}
 		p.Index = uint32(l.Attrs().Index)
-		for _, a := range p.addrs() {
+		for _, a := range p.Addresses() {
 			if err := address(l, gatewayOf(a)); err != nil {
 				return err
 			}
@@ -204,7 +204,7 @@ func (w *World) join(p *Pod) error {
 			return err
 		}
 		p.Inner = uint32(l.Attrs().Index)
-		for _, a := range p.addrs() {
+		for _, a := range p.Addresses() {
 			if err := address(l, a); err != nil {
 				return err
 			}
@@ -216,7 +216,8 @@ func (w *World) join(p *Pod) error {
 	})
 }
 
-func (p *Pod) addrs() []netip.Addr {
+// Addresses are the pod's, IPv4 first.
+func (p *Pod) Addresses() []netip.Addr {
 	if p.IPv6.IsValid() {
 		return []netip.Addr{p.IPv4, p.IPv6}
 	}
