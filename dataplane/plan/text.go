@@ -108,6 +108,12 @@ func memoryText(v any, names Names) string {
 		return fmt.Sprintf("opened=%d established=%d closed=%d", v.Opened, v.Established, v.Closed)
 	case bpf.RefusalKey:
 		return fmt.Sprintf("%s %s", names.text(v.Service, "0"), v.Reason)
+	case bpf.FastKey:
+		return fmt.Sprintf("%s - %s", at(v.Addr[0], v.PortBe[0]), at(v.Addr[1], v.PortBe[1]))
+	case bpf.FastVal:
+		return fmt.Sprintf("interfaces=%d,%d opener=%d closing=%#x", v.End[0].Ifindex, v.End[1].Ifindex, v.Client, v.Closing)
+	case bpf.HandshakeVal:
+		return fmt.Sprintf("from=%d to=%d answered=%d", v.ClientIfindex, v.ServerIfindex, v.Answered)
 	}
 	return fmt.Sprint(v)
 }

@@ -51,7 +51,7 @@ func (t *Tables) Dump(name string, limit int, names plan.Names) (entries []Entry
 
 // valueText knows that the numbers in these maps are counts, not ids.
 func valueText(name string, value any, names plan.Names) string {
-	if name == bpf.MapRefusals || name == bpf.MapOwn {
+	if name == bpf.MapRefusals || name == bpf.MapOwn || name == bpf.MapFastUse {
 		return fmt.Sprint(value)
 	}
 	return plan.Text(value, names)
