@@ -182,6 +182,10 @@ func TestDump(t *testing.T) {
 	put(t, tables, bpf.MapAffinity, bpf.AffinityKey{Service: 1, Netns: 11}, bpf.AffinityVal{LastNs: 5})
 	put(t, tables, bpf.MapFlows, bpf.FlowKey{Netns: 11}, bpf.FlowVal{})
 	put(t, tables, bpf.MapOwn, uint64(77), uint8(1))
+	key := bpf.FastKey{Addr: [2]bpf.Addr{{B: [16]byte{15: 1}}, {B: [16]byte{15: 2}}}, PortBe: [2]uint16{bpf.PortBE(80), bpf.PortBE(4711)}}
+	put(t, tables, bpf.MapFast, key, bpf.FastVal{Client: 1})
+	put(t, tables, bpf.MapFastUse, uint32(5), uint64(1))
+	put(t, tables, bpf.MapHandshakes, key, bpf.HandshakeVal{ClientIfindex: 5})
 
 	for name := range tables.maps {
 		entries, more, err := tables.Dump(name, 100, nil)
@@ -202,6 +206,8 @@ func TestDump(t *testing.T) {
 		bpf.MapRefusals: "0000000000000001 no_endpoint = 9",
 		bpf.MapStats:    "0000000000000001 missing [::]:80 = opened=3 established=0 closed=0",
 		bpf.MapOwn:      "77 = 1",
+		bpf.MapFast:     "[::1]:80 - [::2]:4711 = interfaces=0,0 opener=1 closing=0x0",
+		bpf.MapFastUse:  "5 = 1",
 	} {
 		names := map[uint64]string{plan.ScopeID("web"): "web"}
 		for _, v := range want.Services {
