@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -198,7 +197,7 @@ func newReport(o *Options) (*Report, error) {
 	}
 	return &Report{
 		Date: time.Now().UTC().Truncate(time.Second), Kernel: unix.ByteSliceToString(name.Release[:]),
-		CPU: cpuModel(), Cores: o.cores(), Mode: mode, Command: o.Command, Commit: commit(),
+		CPU: cpuModel(), Cores: o.cores(), Mode: mode, Command: o.Command, Commit: commit,
 		Cell: o.Cell.Seconds(), Warm: o.Warm.Seconds(),
 		Versions: map[string]string{}, Features: map[string][]string{},
 	}, nil
@@ -217,23 +216,8 @@ func cpuModel() string {
 	return fmt.Sprintf("%d cores, %s", runtime.NumCPU(), runtime.GOARCH)
 }
 
-// commit is what this program was built from.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	revision, changed := "unknown", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			revision = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			changed = " with changes"
-		}
-	}
-	return revision + changed
-}
+// commit is what this program was built from; the Makefile has the linker set it.
+var commit = "unknown"
 
 // save writes the report into a directory, as Markdown and as JSON.
 func (r *Report) save(dir string, w io.Writer) error {

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// load reads the report of an earlier run.
+// readReport reads the report of an earlier run.
 func readReport(name string) (*Report, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {

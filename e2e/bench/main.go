@@ -93,7 +93,7 @@ func parse(args []string) (*Options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	mode, only := "one", ""
 	fs.IntVar(&o.Rounds, "rounds", 9, "how often every variant is measured")
-	fs.DurationVar(&o.Cell, "cell", time.Second, "how long each kind of traffic is measured")
+	fs.DurationVar(&o.Cell, "cell", 800*time.Millisecond, "how long each kind of traffic is measured")
 	fs.DurationVar(&o.Warm, "warm", 100*time.Millisecond, "how long before that it runs without being measured")
 	fs.StringVar(&mode, "mode", mode, "one: everything on one core; split: the client on one, the server on the next")
 	fs.IntVar(&o.Core, "core", 0, "the (first) core to measure on")

@@ -42,34 +42,46 @@ func (r *Report) renderSetting(w io.Writer, s setting) {
 		return
 	}
 	fmt.Fprintf(w, "\n## Node with %s\n\nCPU\n\n", s)
-	table(w, rows, true, func(row *Row, m metric) string { return cellText(row.Values, m.name, m.digit, "") })
+	values := func(row *Row, m metric) string { return cellText(row.Values, m.name, m.digit, "") }
+	table(w, rows, func(m metric) string { return m.title(m.cost) }, values)
 	fmt.Fprintf(w, "\nCPU, as a ratio to %s\n\n", s.base())
-	table(w, rows, true, func(row *Row, m metric) string { return cellText(row.Ratios, m.name, 2, "×") })
+	others := slices.DeleteFunc(slices.Clone(rows), func(row *Row) bool { return row.Name == s.base() })
+	table(w, others, func(m metric) string {
+		if m.cost {
+			return m.name
+		}
+		return ""
+	}, func(row *Row, m metric) string { return cellText(row.Ratios, m.name, 2, "×") })
 	fmt.Fprintf(w, "\nOn the clock on the wall\n\n")
-	table(w, rows, false, func(row *Row, m metric) string { return cellText(row.Values, m.name, m.digit, "") })
+	table(w, rows, func(m metric) string { return m.title(!m.cost) }, values)
 }
 
-// table has a row for each variant and a column for each metric that is a cost,
-// or for each that is none.
-func table(w io.Writer, rows []*Row, cost bool, text func(*Row, metric) string) {
+// title is the head of the metric's column, with its unit; empty when it has none.
+func (m metric) title(wanted bool) string {
+	switch {
+	case !wanted:
+		return ""
+	case m.unit == "":
+		return m.name
+	}
+	return m.name + ", " + m.unit
+}
+
+// table has a row for each variant and a column for each metric with a title.
+func table(w io.Writer, rows []*Row, title func(metric) string, text func(*Row, metric) string) {
 	head, line := "| variant |", "|---|"
 	for _, m := range metrics {
-		if m.cost != cost {
-			continue
+		if t := title(m); t != "" {
+			head += " " + t + " |"
+			line += "---|"
 		}
-		head += " " + m.name
-		if m.unit != "" {
-			head += ", " + m.unit
-		}
-		head += " |"
-		line += "---|"
 	}
 	fmt.Fprintln(w, head)
 	fmt.Fprintln(w, line)
 	for _, row := range rows {
 		fmt.Fprintf(w, "| %s |", row.Name)
 		for _, m := range metrics {
-			if m.cost == cost {
+			if title(m) != "" {
 				fmt.Fprintf(w, " %s |", text(row, m))
 			}
 		}
