@@ -67,7 +67,9 @@ func (r *Report) measure(ctx context.Context, o *Options, w io.Writer) (err erro
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit*time.Duration(len(worlds)+1))
 		defer cancel()
 		for _, x := range worlds {
-			err = errors.Join(err, x.Down(ctx))
+			if x.ours {
+				err = errors.Join(err, x.Down(ctx))
+			}
 		}
 	}()
 	type place struct {
@@ -94,6 +96,9 @@ func (r *Report) measure(ctx context.Context, o *Options, w io.Writer) (err erro
 		var round []*Visit
 		for _, p := range rotate(places, number) {
 			visit, err := p.visit(ctx, o, p.Variant)
+			if ctx.Err() != nil {
+				return fmt.Errorf("stopped in round %d: %w", number+1, context.Cause(ctx))
+			}
 			if err != nil {
 				return fmt.Errorf("round %d, %s: %w", number+1, p.key(), err)
 			}

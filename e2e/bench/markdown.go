@@ -111,8 +111,13 @@ func (r *Report) renderChecks(w io.Writer) {
 		}
 		fmt.Fprintf(w, "| %s | %d | %s | %s |\n", row.Variant, row.Made, counted, row.Counted.text(2))
 	}
+	said := map[string][]string{} // the same words are shown once
 	for _, name := range slices.Sorted(maps.Keys(r.Features)) {
-		fmt.Fprintf(w, "\nThe agent of %s: %s.\n", name, strings.Join(r.Features[name], "; "))
+		text := strings.Join(r.Features[name], "; ")
+		said[text] = append(said[text], name)
+	}
+	for _, text := range slices.Sorted(maps.Keys(said)) {
+		fmt.Fprintf(w, "\nWhat the agent says (%s): %s.\n", strings.Join(said[text], "; "), text)
 	}
 }
 

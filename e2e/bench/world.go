@@ -24,6 +24,8 @@ type world struct {
 	*sandbox.Sandbox
 	variants []*Variant
 	services map[*Variant]netip.AddrPort
+	// ours is set when the name was free: what another run uses is not touched.
+	ours bool
 	// features are what the agents said they use, by node; of a mesh only.
 	features map[string][]string
 }
@@ -93,6 +95,7 @@ func (w *world) clear(ctx context.Context) error {
 			return fmt.Errorf("sandbox %s is up: another bench runs; wait for its end", w.Name())
 		}
 	}
+	w.ours = true
 	return w.Down(ctx)
 }
 
