@@ -28,7 +28,7 @@ var budgets = map[string]uint32{
 	bpf.ProgRelease:    1_500,
 	bpf.ProgTCIn:       9_000,
 	bpf.ProgTCOut:      4_000,
-	bpf.ProgFastEnd:    200,
+	bpf.ProgFastEnd:    600,
 	bpf.ProgWhy:        4_000,
 }
 

@@ -131,6 +131,8 @@ type heddleFastEnd struct {
 	Eth     [12]uint8
 	Ttl     uint8
 	Pad     [3]uint8
+	Packets uint64
+	Bytes   uint64
 }
 
 type heddleFastKey struct {

@@ -93,6 +93,8 @@ type nextFastVal struct {
 		Eth     [12]uint8
 		Ttl     uint8
 		Pad     [3]uint8
+		Packets uint64
+		Bytes   uint64
 	}
 	Closing uint32
 	Client  uint32

@@ -31,16 +31,45 @@ static __always_inline __u64 tag_of(const struct fast_key *key)
 	       word[4] * 0xff51afd7ed558ccd;
 }
 
-/* Removes an element once, and gives its place back to the client's share. */
-static __always_inline bool fast_end_flow(const struct fast_key *key, __u32 client_ifindex)
+static __always_inline void count_sent(const struct fast_end *from, __u32 to_ifindex)
 {
+	__u32 from_ifindex = from->ifindex;
+	struct iface_stat *stat;
+
+	stat = iface_stat_of(from_ifindex);
+	if (stat) {
+		stat->rx_packets += from->packets;
+		stat->rx_bytes += from->bytes;
+	}
+	stat = iface_stat_of(to_ifindex);
+	if (stat) {
+		stat->tx_packets += from->packets;
+		stat->tx_bytes += from->bytes;
+	}
+}
+
+/* Removes a connection once, gives its place back to the client's share, and
+ * adds what it moved to the interfaces' counters. */
+static __noinline bool fast_remove(const struct fast_key *key)
+{
+	struct fast_val *flow, copy;
+	__u32 client;
 	__u64 *use;
 
+	if (!key)
+		return false;
+	flow = bpf_map_lookup_elem(&hd_fast, key);
+	if (!flow)
+		return false;
+	copy = *flow;
 	if (bpf_map_delete_elem(&hd_fast, key))
 		return false;
-	use = bpf_map_lookup_elem(&hd_fast_use, &client_ifindex);
+	client = copy.end[copy.client & 1].ifindex;
+	use = bpf_map_lookup_elem(&hd_fast_use, &client);
 	if (use)
 		__sync_fetch_and_add(use, -1);
+	count_sent(&copy.end[0], copy.end[1].ifindex);
+	count_sent(&copy.end[1], copy.end[0].ifindex);
 	return true;
 }
 
@@ -98,54 +127,38 @@ static __always_inline bool fast_ends(struct fast_val *flow, const struct segmen
 	return (__sync_fetch_and_or((__u32 *)&flow->closing, now) | now) == FAST_CLOSED;
 }
 
-static __always_inline void count_fast(struct __sk_buff *skb, __u32 to_ifindex)
-{
-	__u32 from_ifindex = skb->ifindex;
-	struct iface_stat *stat;
-
-	stat = iface_stat_of(from_ifindex);
-	if (stat) {
-		stat->rx_packets += packets_of(skb);
-		stat->rx_bytes += skb->len;
-	}
-	stat = iface_stat_of(to_ifindex);
-	if (stat) {
-		stat->tx_packets += packets_of(skb);
-		stat->tx_bytes += skb->len;
-	}
-}
-
 /* Redirects a packet from a pod, or returns TC_NEXT when that is not for the
  * fast path: the floor then looks at it. */
 static __always_inline int fast_forward(struct __sk_buff *skb)
 {
 	struct segment s = {};
 	struct fast_val *flow;
-	struct fast_end to;
-	__u32 mtu = 0, from, client;
+	struct fast_end to, *from;
+	__u32 mtu = 0, ifindex;
 
 	if (!read_segment(skb, &s) || s.flags & TCP_SYN || s.ttl <= 1)
 		return TC_NEXT;
 	flow = bpf_map_lookup_elem(&hd_fast, &s.key);
 	if (!flow)
 		return TC_NEXT;
-	from = flow->end[s.sender & 1].ifindex;
+	from = &flow->end[s.sender & 1];
+	ifindex = from->ifindex;
 	to = flow->end[!s.sender];
-	client = flow->end[flow->client & 1].ifindex;
 	/* The element may have been recycled while it was read. */
 	barrier();
-	if (flow->tag != tag_of(&s.key) || from != skb->ifindex)
+	if (flow->tag != tag_of(&s.key) || ifindex != skb->ifindex)
 		return TC_NEXT;
 	if (bpf_check_mtu(skb, to.ifindex, &mtu, 0, BPF_MTU_CHK_SEGS)) {
 		count_reason(REASON_FAST_MTU);
 		return TC_NEXT;
 	}
+	__sync_fetch_and_add(&from->packets, packets_of(skb));
+	__sync_fetch_and_add(&from->bytes, skb->len);
 	if ((s.flags & (TCP_FIN | TCP_RST) || flow->closing) && fast_ends(flow, &s) &&
-	    fast_end_flow(&s.key, client))
+	    fast_remove(&s.key))
 		forget_conntrack(skb, &s);
 	if (!rewrite_segment(skb, &s, &to))
 		return TC_NEXT;
-	count_fast(skb, to.ifindex);
 	return bpf_redirect_peer(to.ifindex, 0);
 }
 
@@ -231,7 +244,6 @@ static __always_inline void on_syn_ack_out(struct __sk_buff *skb, const struct s
 					   __u32 from, __u32 to)
 {
 	struct handshake_val *hand = bpf_map_lookup_elem(&hd_handshakes, &s->key);
-	struct fast_val *stale;
 
 	if (!hand || hand->client == s->sender || hand->client_ifindex != to ||
 	    hand->server_ifindex != from) {
@@ -244,9 +256,7 @@ static __always_inline void on_syn_ack_out(struct __sk_buff *skb, const struct s
 	hand->answered = 1;
 	/* A server that answers a SYN has no connection of this name: what is
 	 * known of an earlier one is over, however that ended. */
-	stale = bpf_map_lookup_elem(&hd_fast, &s->key);
-	if (stale)
-		fast_end_flow(&s->key, stale->end[stale->client & 1].ifindex);
+	fast_remove(&s->key);
 }
 
 static __always_inline void on_ack_out(struct __sk_buff *skb, const struct segment *s, __u32 from,
@@ -301,14 +311,11 @@ static __always_inline void fast_learn(struct __sk_buff *skb, const struct iface
 SEC("tc")
 int hd_fast_end(struct __sk_buff *skb)
 {
-	struct fast_val *flow;
 	struct fast_key key;
 
 	if (bpf_skb_load_bytes(skb, 0, &key, sizeof(key)))
 		return TC_DROP;
-	flow = bpf_map_lookup_elem(&hd_fast, &key);
-	if (flow)
-		fast_end_flow(&key, flow->end[flow->client & 1].ifindex);
+	fast_remove(&key);
 	return TC_NEXT;
 }
 

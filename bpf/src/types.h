@@ -268,6 +268,8 @@ struct fast_end {
 	__u8 eth[12];  /* destination and source that packets to it carry */
 	__u8 ttl;      /* hop limit that packets to it carry, at most */
 	__u8 pad[3];
+	__u64 packets; /* that it sent; hd_if_stats gets them when the connection ends */
+	__u64 bytes;
 };
 
 enum fast_closing {

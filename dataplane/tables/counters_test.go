@@ -229,3 +229,17 @@ func TestDump(t *testing.T) {
 		t.Error("a map that is not there was dumped")
 	}
 }
+
+// What connections on the fast path have moved counts while they are open.
+func TestIfaceStatsOfFastConnections(t *testing.T) {
+	tables, _ := load(t, limits)
+	mustApply(t, tables, plan.Diff(nil, build(t, cart, limits, nil))) // with interface 5
+	put(t, tables, bpf.MapFast, bpf.FastKey{}, bpf.FastVal{End: [2]bpf.FastEnd{
+		{Ifindex: 5, Packets: 1, Bytes: 10}, {Ifindex: 6, Packets: 2, Bytes: 20},
+	}})
+	all, err := tables.IfaceStats()
+	want := bpf.IfaceStat{RxPackets: 1, RxBytes: 10, TxPackets: 2, TxBytes: 20}
+	if err != nil || all[5] != want || len(all) != 1 {
+		t.Errorf("counted %+v, %v, want %+v for interface 5 alone", all, err, want)
+	}
+}
