@@ -34,6 +34,7 @@ func startAgent() (*admin.AgentStatus, error) {
 		}
 	}
 	defer os.Remove(cgroup)
+	defer os.RemoveAll(dir)
 	// Unmounting releases everything that is pinned.
 	if err := unix.Mount("bpf", pins, "bpf", 0, "mode=0700"); err != nil {
 		return nil, fmt.Errorf("mount a bpffs for the agent: %w", err)
