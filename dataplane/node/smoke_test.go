@@ -1,8 +1,10 @@
 package node
 
 import (
+	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -17,8 +19,20 @@ import (
 // reach two backends by their weights and are counted, and the floor drops what
 // the client may not send. Other kernels run this for every change.
 func TestSmoke(t *testing.T) {
+	t.Run("plain node", func(t *testing.T) { smoke(t) })
+	// The node of a cluster with kube-proxy follows connections. It must also
+	// see them end: what it holds on to fills its table.
+	t.Run("connection tracking", func(t *testing.T) {
+		nettest.RequireBPF(t)
+		nettest.TrackConnections(t)
+		client, server := smoke(t)
+		client.followed(t, server)
+	})
+}
+
+func smoke(t *testing.T) (client, server *pod) {
 	r := newRig(t)
-	client := r.pod("client", "10.0.0.1", true)
+	client = r.pod("client", "10.0.0.1", true)
 	stable, canary := r.pod("stable", "10.0.0.2", false), r.pod("canary", "10.0.0.3", false)
 	stable.serve(8080)
 	canary.serve(8080)
@@ -54,6 +68,42 @@ func TestSmoke(t *testing.T) {
 		}
 	}
 	client.spoof(t, stable)
+	return client, stable
+}
+
+// followed opens one more connection: the node knows that as established, and
+// none when it is closed.
+func (p *pod) followed(t *testing.T, server *pod) {
+	t.Helper()
+	known := func(n int) {
+		t.Helper()
+		p.rig.eventually(fmt.Sprintf("the node knows %d established connections", n), func() bool {
+			return len(nettest.Connections(t)) == n
+		})
+	}
+	known(0)
+	var l net.Listener
+	var near net.Conn
+	var err error
+	server.Do(t, func() { l, err = net.Listen("tcp4", netip.AddrPortFrom(server.address, 7001).String()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p.Do(t, func() { near, err = net.DialTimeout("tcp4", l.Addr().String(), 10*time.Second) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	known(1)
+	near.Close()
+	far.Close()
+	known(0)
 }
 
 // canary makes Service shop/cart with two weighted backends of one pod each.
