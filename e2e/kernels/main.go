@@ -106,7 +106,7 @@ func findPackages(out io.Writer, debs, only string) ([]string, error) {
 		}
 	}
 	if packages == nil {
-		return nil, fmt.Errorf("no kernel to boot in %s (asked for: %q): make test-kernels downloads 6.1 and 6.12", debs, only)
+		return nil, fmt.Errorf("no kernel to boot: %s has no package linux-image-%s*: make test-kernels downloads those of 6.1 and 6.12", debs, only)
 	}
 	return packages, nil
 }
