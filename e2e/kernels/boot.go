@@ -51,7 +51,7 @@ func boot(ctx context.Context, out io.Writer, dir, deb string, tests selection, 
 	if err := os.WriteFile(image, k.image, 0o600); err != nil {
 		return err
 	}
-	if err := writeInitrd(initrd, k, dir, tests); err != nil {
+	if err := writeInitrd(ctx, initrd, k, dir, tests); err != nil {
 		return fmt.Errorf("write the guest's file system: %w", err)
 	}
 	s := newSummary(out, tests, lacks(k.release))
@@ -64,13 +64,13 @@ func boot(ctx context.Context, out io.Writer, dir, deb string, tests selection, 
 	return err
 }
 
-func writeInitrd(name string, k *kernel, bin string, tests selection) error {
+func writeInitrd(ctx context.Context, name string, k *kernel, bin string, tests selection) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
 	w := bufio.NewWriter(f)
-	err = writeImage(w, k, bin, tests)
+	err = writeImage(ctx, w, k, bin, tests)
 	return errors.Join(err, w.Flush(), f.Close())
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"maps"
@@ -28,7 +29,7 @@ type plan struct {
 
 // writeImage writes the guest's root file system. bin is where build put the
 // binaries.
-func writeImage(w io.Writer, k *kernel, bin string, tests selection) error {
+func writeImage(ctx context.Context, w io.Writer, k *kernel, bin string, tests selection) error {
 	a := newArchive(w)
 	for _, m := range mounts {
 		a.directory(m.on[1:])
@@ -42,6 +43,13 @@ func writeImage(w io.Writer, k *kernel, bin string, tests selection) error {
 	for _, p := range tests.programs {
 		a.copy(path.Join(binDir[1:], p.binary()), filepath.Join(bin, p.binary()))
 		a.source(path.Join(packageDir[1:], p.Package), p.Package)
+	}
+	files, err := toolFiles(ctx, tools)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		a.copy(name[1:], files[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.modules)) {
 		a.file(path.Join(moduleDir[1:], name), k.modules[name])

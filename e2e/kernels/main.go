@@ -3,7 +3,7 @@
 // root, and says for each kernel which mechanisms are on and off, and why.
 //
 //	host   package ─► image, modules ┐
-//	       test binaries, heddled    ├► initramfs ─► qemu ─► summary, exit code
+//	       tests, heddled, tools     ├► initramfs ─► qemu ─► summary, exit code
 //	       this program, as /init    ┘                 ▲
 //	guest  /init: file systems, modules, heddled, tests ┘ records, second serial port
 //
