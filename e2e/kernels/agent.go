@@ -23,7 +23,8 @@ const agentTimeout = 2 * time.Minute
 
 // startAgent runs the real agent until it says what it found: it brings all
 // programs and maps, in their full size, into force at a cgroup of its own.
-// Nothing of it is left for the tests to meet.
+// Nothing of it is left for the tests to meet. Its state is kept: the next one
+// has to notice itself that the kernel now has more.
 func startAgent() (*admin.AgentStatus, error) {
 	const dir = "/run/heddled"
 	const cgroup = "/sys/fs/cgroup/heddled"
@@ -34,7 +35,6 @@ func startAgent() (*admin.AgentStatus, error) {
 		}
 	}
 	defer os.Remove(cgroup)
-	defer os.RemoveAll(dir)
 	// Unmounting releases everything that is pinned.
 	if err := unix.Mount("bpf", pins, "bpf", 0, "mode=0700"); err != nil {
 		return nil, fmt.Errorf("mount a bpffs for the agent: %w", err)

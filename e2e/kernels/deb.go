@@ -18,7 +18,7 @@ import (
 // in this order: a module comes after those whose symbols it uses. The package
 // has no list of that, depmod makes it where the package is installed.
 var (
-	modules = []string{"veth", "sch_ingress", "cls_bpf"}
+	modules = []string{"veth", "sch_ingress", "cls_bpf", "sch_tbf"}
 	// Connection tracking, what reads it, and the rules of a node with
 	// kube-proxy: a state, an address translation.
 	conntrackModules = []string{

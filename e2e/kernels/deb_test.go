@@ -30,7 +30,7 @@ func TestReadKernel(t *testing.T) {
 	dir := "./lib/modules/6.12.1-cloud/kernel/"
 	files := []string{
 		"./boot/config-6.12.1-cloud", dir + "net/sched/cls_bpf.ko.xz", "./boot/vmlinuz-6.12.1-cloud",
-		dir + "net/sched/sch_ingress.ko.xz", dir + "net/sched/act_bpf.ko.xz",
+		dir + "net/sched/sch_ingress.ko.xz", dir + "net/sched/act_bpf.ko.xz", dir + "net/sched/sch_tbf.ko.xz",
 	}
 	for _, name := range conntrackModules {
 		files = append(files, dir+"net/netfilter/"+name+".ko.xz")
