@@ -15,9 +15,10 @@ import (
 	"heddle.io/heddle/dataplane/nettest"
 )
 
-// What the mesh is for, once, through the whole agent: a client's connections
-// reach two backends by their weights and are counted, and the floor drops what
-// the client may not send. Other kernels run this for every change.
+// What the mesh is for, once, through the whole agent with all that it has on
+// here: a client's connections reach two backends by their weights and are
+// counted, and the floor drops what the client may not send. Other kernels run
+// this for every change.
 func TestSmoke(t *testing.T) {
 	t.Run("plain node", func(t *testing.T) { smoke(t) })
 	// The node of a cluster with kube-proxy follows connections. It must also
@@ -33,14 +34,16 @@ func TestSmoke(t *testing.T) {
 func smoke(t *testing.T) (client, server *pod) {
 	r := newRig(t)
 	client = r.pod("client", "10.0.0.1", true)
-	stable, canary := r.pod("stable", "10.0.0.2", false), r.pod("canary", "10.0.0.3", false)
+	stable, canary := r.pod("stable", "10.0.0.2", true), r.pod("canary", "10.0.0.3", true)
 	stable.serve(8080)
 	canary.serve(8080)
 	r.canary(3, stable, 1, canary)
 	r.start()
 	nettest.Join(t, r.config.Cgroup)
-	if p := client.announce(); !p.Enrolled {
-		t.Fatalf("client is %+v", p)
+	for _, p := range []*pod{client, stable, canary} {
+		if got := p.announce(); !got.Enrolled {
+			t.Fatalf("%s is %+v", p.name, got)
+		}
 	}
 
 	const connections = 200

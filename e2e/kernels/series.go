@@ -19,7 +19,7 @@ var series = []struct {
 
 // needConntrack are the mechanisms that are off, on every kernel, until
 // connection tracking is loaded.
-var needConntrack []string
+var needConntrack = []string{"fast_path"}
 
 // lacks is what has to be off on a kernel, by the circumstances of the agent.
 // The keys of a kernel of no series are missing: nothing is known about it.

@@ -24,6 +24,9 @@ func guestSays(t *testing.T, changed map[string][]string, end ...record) (said s
 	for _, circumstances := range []string{withoutConntrack, withConntrack} {
 		send(record{Kind: agent, Text: circumstances})
 		send(record{Kind: feature, Text: "tcx", On: false, Why: "it is too old"})
+		for _, name := range needConntrack {
+			send(record{Kind: feature, Text: name, On: circumstances == withConntrack})
+		}
 	}
 	for _, p := range suite {
 		lines := changed[p.Package]
