@@ -16,10 +16,10 @@ test: ## all tests; without root the pure ones, with a list of what was left out
 	@.ci/setup test
 	@.ci/test
 
-test-kernels: ## kernel tests on Debian's Linux 6.1 and 6.12, emulated (neither root nor KVM)
+test-kernels: ## kernel tests on Debian's Linux 6.1 and 6.12, emulated (neither root nor KVM); FULL=1 for all of them
 	@.ci/setup kernels
 	@CGO_ENABLED=0 go build -o .build/kernels/run ./e2e/kernels
-	@.build/kernels/run .build/kernels
+	@.build/kernels/run $(if $(FULL),-full) .build/kernels
 
 bench: ## what the mesh costs, beside no mesh and two proxies: six minutes (root; BENCH="flags")
 	@.ci/setup bench
@@ -39,6 +39,6 @@ check: ## formatting, vet, staticcheck, generated files, rules about the code
 	@.ci/setup check
 	@.ci/check
 
-nightly: ## every fuzzer for a while, and millions of differential cases
+nightly: ## every fuzzer for a while, millions of differential cases, all tests on other kernels
 	@.ci/setup test
 	@.ci/nightly

@@ -27,10 +27,35 @@ func (r *rig) fastPath() (f api.Feature) {
 	return f
 }
 
+// tried gives the next agent the verdict that the fast path is good here, as
+// from an earlier agent: to try it takes an emulated processor ten seconds.
+func (r *rig) tried() {
+	r.t.Helper()
+	if r.try {
+		return
+	}
+	n := &Node{c: r.config}
+	var err error
+	if n.release, err = kernelRelease(); err != nil {
+		r.t.Fatal(err)
+	}
+	text, err := json.Marshal(verdict{Subject: n.subject()})
+	if err == nil {
+		err = os.MkdirAll(r.config.StateDir, 0o700)
+	}
+	if err == nil {
+		err = disk.Write(filepath.Join(r.config.StateDir, selfTestFile), text)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // The fast path is tried once per boot; agents that follow believe what was
 // found, as long as it is about the same kernel and programs.
 func TestSelfTest(t *testing.T) {
 	r := newRig(t)
+	r.try = true
 	file := filepath.Join(r.config.StateDir, selfTestFile)
 	if f := r.fastPath(); !f.On {
 		t.Fatalf("the self-test fails here: %s", f.Reason)

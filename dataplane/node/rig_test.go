@@ -94,6 +94,7 @@ type rig struct {
 	config Config
 	client *http.Client
 	host   string // path of the node's network namespace
+	try    bool   // agents try the fast path themselves, see tried
 }
 
 func newRig(t *testing.T) *rig {
@@ -151,6 +152,7 @@ type agent struct {
 // rig's cgroup then; it may join later.
 func (r *rig) start() *agent {
 	r.t.Helper()
+	r.tried()
 	c := r.config
 	c.Log = slog.New(slog.NewTextHandler(testLog{r.t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -181,6 +183,7 @@ func (l testLog) Write(b []byte) (int, error) {
 // kill is kill -9.
 func (r *rig) spawn() (kill func()) {
 	r.t.Helper()
+	r.tried()
 	c := r.config
 	config, err := json.Marshal(places{c.Server, c.Cgroup, c.Pins, c.Admin, c.StateDir})
 	if err != nil {
