@@ -15,11 +15,11 @@ import (
 const mib = 1 << 20
 
 var bulkRows = []Row{
-	{Name: "bulk to the server", Short: true, Limit: 20 * time.Second, run: func(s *stage) {
+	{Name: "bulk to the server", Limit: 20 * time.Second, run: func(s *stage) {
 		c, v := s.pair()
 		s.say("%s", s.bulk(c, v, 4*mib, 64<<10).text())
 	}, Checks: "4 MiB, writes and reads of random sizes, count and checksum"},
-	{Name: "bulk to the client", Short: true, Limit: 20 * time.Second, run: func(s *stage) {
+	{Name: "bulk to the client", Limit: 20 * time.Second, run: func(s *stage) {
 		c, v := s.pair()
 		s.say("%s", s.bulk(v, c, 4*mib, 64<<10).text())
 	}, Checks: "the same, the server sends"},

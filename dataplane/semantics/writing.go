@@ -138,7 +138,7 @@ func (s *stage) fill(fd, most int) (n int) {
 		n += part
 		if err == unix.EAGAIN {
 			// The kernel may still be moving what it has.
-			if s.pollFor(fd, unix.POLLOUT, 100*time.Millisecond) == 0 {
+			if s.pollFor(fd, unix.POLLOUT, 50*time.Millisecond) == 0 {
 				return n
 			}
 			continue

@@ -13,6 +13,9 @@ import (
 	"heddle.io/heddle/install/sandbox"
 )
 
+// boxName is the sandbox's name, its own: it never meets those of others.
+const boxName = "heddle-sem"
+
 // patience bounds every wait for the sandbox.
 const patience = 30 * time.Second
 
@@ -50,7 +53,7 @@ func newBed(ctx context.Context, bin string, m mode, conntrack bool) (b *bed, er
 			return nil, fmt.Errorf("rules with connection tracking need nft: install nftables, or give -conntrack=false (%w)", err)
 		}
 	}
-	box, err := sandbox.New(sandbox.Options{Name: "heddle-sem", Bin: bin, AgentArgs: m.agent})
+	box, err := sandbox.New(sandbox.Options{Name: boxName, Bin: bin, AgentArgs: m.agent})
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,16 @@ var settings = []setting{
 // measure runs the rows of every mode in every setting. Plain TCP is run once
 // for each setting, and again beside every row that differs, on the same nodes.
 func measure(ctx context.Context, o options, bin string) (*table, error) {
+	// The sandbox has one name, so that a run finds what a killed one left: runs
+	// take turns.
+	turn, err := os.OpenFile(filepath.Join(os.TempDir(), boxName+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer turn.Close()
+	if err := again(func() error { return unix.Flock(int(turn.Fd()), unix.LOCK_EX) }); err != nil {
+		return nil, fmt.Errorf("wait for another run: %w", err)
+	}
 	t := &table{
 		Date: time.Now().UTC().Truncate(time.Second), Kernel: kernel(),
 		Command: command(os.Args), Rows: len(o.rows), Conntrack: o.conntrack,
@@ -54,7 +65,7 @@ func measureMode(ctx context.Context, o options, bin string, m mode, t *table) (
 		}
 	}()
 	for i, s := range settings {
-		if m.near && !s.near {
+		if m.near && !s.near || o.only != nil && !o.only(s) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "%s: %s\n", m.name, s.Name)
