@@ -79,6 +79,10 @@ var optionRows = []Row{
 		s.say("SO_KEEPALIVE %d, TCP_NODELAY %d", s.get(v, unix.SOL_SOCKET, unix.SO_KEEPALIVE), s.get(v, unix.IPPROTO_TCP, unix.TCP_NODELAY))
 		s.say("SO_PROTOCOL %d, SO_ACCEPTCONN %d", s.get(v, unix.SOL_SOCKET, unix.SO_PROTOCOL), s.get(v, unix.SOL_SOCKET, unix.SO_ACCEPTCONN))
 	}, Checks: "are the listener's"},
+	{Name: "MPTCP", Limit: 20 * time.Second, run: func(s *stage) { s.multipath(unix.IPPROTO_MPTCP) },
+		Checks: "MPTCP sockets on both sides, 4 MiB each way"},
+	{Name: "TCP to an MPTCP listener", Limit: 20 * time.Second, run: func(s *stage) { s.multipath(unix.IPPROTO_TCP) },
+		Checks: "the same, the client is TCP: what Go's servers do"},
 	{Name: "TCP_ULP tls", run: kernelTLS, Checks: "records written and read by the kernel, where it can (ENOENT where it cannot)"},
 }
 
@@ -146,4 +150,18 @@ func kernelTLS(s *stage) {
 	s.need(unix.SetsockoptString(v, unix.SOL_TLS, rx, string(key)), "set the key")
 	s.put(c, []byte("secret"))
 	s.say("server %q", s.take(v, 6))
+}
+
+// multipath moves bytes to and from a listener of MPTCP.
+func (s *stage) multipath(client int) {
+	reuse := []option{with(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}
+	l := s.listenOn(s.socketOf(s.ends.Server, unix.IPPROTO_MPTCP, 0, reuse), 16)
+	c := s.socketOf(s.ends.Client, client, 0, nil)
+	s.need(s.connect(c), "connect")
+	v := s.accept(l)
+	up, down := s.bulk(c, v, 4*mib, 64<<10), s.bulk(v, c, 4*mib, 64<<10)
+	s.say("up %s", up.text())
+	s.say("down %s", down.text())
+	s.need(unix.Shutdown(c, unix.SHUT_WR), "shut down")
+	s.sayRecv("server", v, 16, 0)
 }

@@ -117,6 +117,15 @@ var writeRows = []Row{
 		}
 		s.say("server %q", s.take(v, 3))
 	}, Checks: "small writes leave at once"},
+	{Name: "TCP_NOTSENT_LOWAT", run: func(s *stage) {
+		c, _ := s.pair()
+		s.set(c, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 16<<10)
+		p := make([]byte, 16<<10)
+		for s.pollFor(c, unix.POLLOUT, 50*time.Millisecond) != 0 && s.ctx.Err() == nil {
+			s.put(c, p)
+		}
+		s.say("no more than 64 KiB wait to be sent: %v", s.unsent(c) <= 64<<10)
+	}, Checks: "poll finds no room while more than that waits to be sent"},
 	{Name: "SIOCOUTQ", run: func(s *stage) {
 		c, v := s.pair()
 		s.put(c, []byte("acknowledged unread"))
