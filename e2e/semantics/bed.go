@@ -157,6 +157,27 @@ func (b *bed) opened(ctx context.Context) (n uint64, err error) {
 	return n, nil
 }
 
+// mechanism is what the client's agent says of the mechanism of a mode: "on", or
+// "off: " and why. A mode that fell back to something else equals it.
+func (b *bed) mechanism(ctx context.Context, name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	status, err := b.box.Agent("node1").Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range status.Features {
+		switch {
+		case f.Name == name && f.On:
+			return "on", nil
+		case f.Name == name:
+			return "off: " + f.Reason, nil
+		}
+	}
+	return "", fmt.Errorf("the agent of node1 says nothing of %s: see heddlectl status --sandbox=%s", name, b.box.Name())
+}
+
 // waitServices waits until the client's kernel has an endpoint for every port.
 func (b *bed) waitServices(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -72,7 +72,7 @@ func TestMarkdown(t *testing.T) {
 				Plain: []semantics.Outcome{{Row: "one", Text: "a|b"}, {Row: "two", Text: "EOF"}},
 				Modes: []*column{
 					{Mode: "mesh", Connections: 2},
-					{Mode: theDefault, Connections: 3, Differences: []semantics.Difference{{Row: "two", Plain: "EOF", Other: "EAGAIN"}}},
+					{Mode: theDefault, Mechanism: "on", Connections: 3, Differences: []semantics.Difference{{Row: "two", Plain: "EOF", Other: "EAGAIN"}}},
 				}},
 			{Setting: "Two nodes, IPv4"}, // of which no mode was measured
 		},
@@ -83,7 +83,7 @@ func TestMarkdown(t *testing.T) {
 	}
 	for _, want := range []string{
 		"| date | 2026-01-02 03:04 UTC |\n", "`go run ./e2e/semantics -short`",
-		"| One node, IPv4 | mesh | 0 | 2 |\n", "| One node, IPv4 | fast-path | 1 | 3 |\n",
+		"| One node, IPv4 | mesh |  | 0 | 2 |\n", "| One node, IPv4 | fast-path | on | 1 | 3 |\n",
 		"| row | plain | mesh | fast-path |\n|---|---|---|---|\n| one | a\\|b | = | = |\n| two | EOF | = | EAGAIN |\n",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -98,12 +98,12 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
-// TestMeshEqualsPlain runs the short form over the built binaries: through the
-// mesh no row differs, and the connections did go through it.
-func TestMeshEqualsPlain(t *testing.T) {
+// TestModesEqualPlain runs the short form over the built binaries: in no usual
+// mode a row differs, and the connections did go through the mesh.
+func TestModesEqualPlain(t *testing.T) {
 	nettest.RequireBPF(t)
 	t.Chdir("../..")
-	o, err := parse([]string{"-mode=mesh", "-short"})
+	o, err := parse([]string{"-short"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +120,9 @@ func TestMeshEqualsPlain(t *testing.T) {
 	for _, s := range table.Sections {
 		for _, c := range s.Modes {
 			measured++
+			if c.Mode == theDefault && c.Mechanism != "on" {
+				t.Errorf("%s: the mechanism of the default mode is %s", s.Setting, c.Mechanism)
+			}
 			for _, d := range c.Differences {
 				t.Errorf("%s, %s: %s", s.Setting, c.Mode, d)
 			}
@@ -128,8 +131,8 @@ func TestMeshEqualsPlain(t *testing.T) {
 			}
 		}
 	}
-	if measured != 2 {
-		t.Errorf("%d settings were measured, want 2", measured)
+	if want := 2 * len(usual); measured != want {
+		t.Errorf("%d tables were made, want %d", measured, want)
 	}
 }
 
