@@ -1,6 +1,7 @@
 package semantics
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -75,7 +76,7 @@ var writeRows = []Row{
 		})
 		s.say("checksum %s", equal(string(s.take(v, len(p))) == string(p)))
 	}, Checks: "256 KiB out of a file"},
-	{Name: "sendfile, then the file changes", run: func(s *stage) {
+	{Name: "sendfile, then the file changes", Short: true, run: func(s *stage) {
 		c, v := s.pair()
 		f := s.file([]byte(strings.Repeat("a", 4096)))
 		n, err := unix.Sendfile(c, f, nil, 4096)
@@ -83,7 +84,7 @@ var writeRows = []Row{
 		s.settled(func() bool { return s.unacked(c) == 0 })
 		_, err = unix.Pwrite(f, []byte(strings.Repeat("b", 4096)), 0)
 		s.need(err, "change the file")
-		s.say("the reader gets %q", s.take(v, 4096)[0])
+		s.say("the reader sees %d of 4096 bytes changed", bytes.Count(s.take(v, 4096), []byte("b")))
 	}, Checks: "the pages are shared until they are read: the reader sees the change"},
 	{Name: "writev", run: func(s *stage) {
 		c, v := s.pair()
