@@ -2,7 +2,7 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernels bench build generate check nightly
+.PHONY: help demo test test-kernels semantics bench build generate check nightly
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ bench: ## what the mesh costs, beside no mesh and two proxies: six minutes (root
 	@$(MAKE) --no-print-directory build
 	@CGO_ENABLED=0 go build -ldflags "-X main.commit=$$(git describe --always --dirty 2>/dev/null)" -o .build/bin/heddle-bench ./e2e/bench
 	@.build/bin/heddle-bench $(BENCH)
+
+semantics: ## what applications see in each mode, beside plain TCP (root; a few minutes)
+	@.ci/setup test
+	@CGO_ENABLED=0 go run ./e2e/semantics
 
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...

@@ -14,7 +14,7 @@ var abortRows = []Row{
 		s.sayRecv("client", c, 16, 0)
 		s.sayRecv("client", c, 16, 0)
 	}, Checks: "close with SO_LINGER 0: ECONNRESET once, then EOF"},
-	{Name: "RST by the client", Short: true, run: func(s *stage) {
+	{Name: "RST by the client", run: func(s *stage) {
 		c, v := s.pair()
 		s.abort(c)
 		s.sayRecv("server", v, 16, 0)

@@ -15,11 +15,11 @@ import (
 const mib = 1 << 20
 
 var bulkRows = []Row{
-	{Name: "bulk to the server", Short: true, Limit: 20 * time.Second, run: func(s *stage) {
+	{Name: "bulk to the server", Limit: 20 * time.Second, run: func(s *stage) {
 		c, v := s.pair()
 		s.say("%s", s.bulk(c, v, 4*mib, 64<<10).text())
 	}, Checks: "4 MiB, writes and reads of random sizes, count and checksum"},
-	{Name: "bulk to the client", Short: true, Limit: 20 * time.Second, run: func(s *stage) {
+	{Name: "bulk to the client", Limit: 20 * time.Second, run: func(s *stage) {
 		c, v := s.pair()
 		s.say("%s", s.bulk(v, c, 4*mib, 64<<10).text())
 	}, Checks: "the same, the server sends"},
@@ -35,7 +35,7 @@ var bulkRows = []Row{
 		s.say("up %s", up.text())
 		s.say("down %s", down.text())
 	}, Checks: "64 MiB each way at once, writes of up to 256 KiB"},
-	{Name: "one write of 4 MiB", Limit: 20 * time.Second, run: func(s *stage) {
+	{Name: "one write of 4 MiB", Short: true, Limit: 20 * time.Second, run: func(s *stage) {
 		c, v := s.pair()
 		p := random(4 * mib)
 		sent := s.start(func() { s.say("send %s", did(send(c, p, 0))) })
@@ -186,8 +186,7 @@ func relay(s *stage) {
 	back.wait()
 }
 
-// goConn is a connection of package net, with a descriptor of its own, that
-// ends with the row.
+// goConn is a connection of package net, with a descriptor of its own.
 func (s *stage) goConn(fd int) *net.TCPConn {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	s.need(err, "duplicate")
@@ -195,9 +194,8 @@ func (s *stage) goConn(fd int) *net.TCPConn {
 	conn, err := net.FileConn(f)
 	_ = f.Close()
 	s.need(err, "make a connection of")
-	go func() { // the row's end shuts the socket down first
-		<-s.ctx.Done()
-		_ = conn.Close()
-	}()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, conn)
 	return conn.(*net.TCPConn)
 }

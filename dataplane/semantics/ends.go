@@ -48,17 +48,18 @@ func (e Ends) target() netip.Addr {
 // v6 reports the family of the connections.
 func (e Ends) v6() bool { return e.target().Is6() }
 
-func (e Ends) socket(p Place, flags int) (fd int, err error) {
+// socket makes a stream socket of a place, of a protocol.
+func (e Ends) socket(p Place, protocol, flags int) (fd int, err error) {
 	domain := unix.AF_INET
 	if e.v6() {
 		domain = unix.AF_INET6
 	}
 	kind := unix.SOCK_STREAM | unix.SOCK_CLOEXEC | flags
 	if p.Socket != nil {
-		return p.Socket(domain, kind, unix.IPPROTO_TCP)
+		return p.Socket(domain, kind, protocol)
 	}
 	err = netns.Do(p.Netns, func() error {
-		fd, err = unix.Socket(domain, kind, unix.IPPROTO_TCP)
+		fd, err = unix.Socket(domain, kind, protocol)
 		return err
 	})
 	return fd, err

@@ -46,7 +46,7 @@ var optionRows = []Row{
 		s.say("client %d, server %d", s.get(c, level, opt), s.get(v, level, opt))
 		s.say("TCP_INFO %d", s.info(c).Pmtu)
 	}, Checks: "IP_MTU and TCP_INFO"},
-	{Name: "hops", run: hops, Checks: "the TTL that packets arrive with, found by IP_MINTTL"},
+	{Name: "hops", Limit: 10 * time.Second, run: hops, Checks: "the TTL that packets arrive with, found by IP_MINTTL"},
 	{Name: "keep-alive", run: func(s *stage) {
 		c, v := s.pair()
 		s.set(c, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
@@ -79,6 +79,10 @@ var optionRows = []Row{
 		s.say("SO_KEEPALIVE %d, TCP_NODELAY %d", s.get(v, unix.SOL_SOCKET, unix.SO_KEEPALIVE), s.get(v, unix.IPPROTO_TCP, unix.TCP_NODELAY))
 		s.say("SO_PROTOCOL %d, SO_ACCEPTCONN %d", s.get(v, unix.SOL_SOCKET, unix.SO_PROTOCOL), s.get(v, unix.SOL_SOCKET, unix.SO_ACCEPTCONN))
 	}, Checks: "are the listener's"},
+	{Name: "MPTCP", Limit: 20 * time.Second, run: func(s *stage) { s.multipath(unix.IPPROTO_MPTCP) },
+		Checks: "MPTCP sockets on both sides, 4 MiB each way"},
+	{Name: "TCP to an MPTCP listener", Limit: 20 * time.Second, run: func(s *stage) { s.multipath(unix.IPPROTO_TCP) },
+		Checks: "the same, the client is TCP: what Go's servers do"},
 	{Name: "TCP_ULP tls", run: kernelTLS, Checks: "records written and read by the kernel, where it can (ENOENT where it cannot)"},
 }
 
@@ -114,19 +118,20 @@ func hops(s *stage) {
 	if s.ends.v6() {
 		level, opt = unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT
 	}
-	for least := 64; least > 55; least-- {
+	const first, most = 56, 64 // what Linux sends with
+	for least := first; least <= most; least++ {
 		s.set(v, level, opt, least)
 		before, repeats := s.unread(v), s.info(c).Total_retrans
 		s.put(c, []byte("x"))
 		s.until(4*time.Second, func() bool {
 			return s.unread(v) > before || s.info(c).Total_retrans >= repeats+3
 		})
-		if s.unread(v) > before {
-			s.say("packets arrive with %d", least)
+		if s.unread(v) == before {
+			s.say("packets arrive with %d", least-1)
 			return
 		}
 	}
-	s.say("packets arrive with less than 56")
+	s.say("packets arrive with %d or more", most)
 }
 
 // kernelTLS gives both sides the same key, one to write and one to read.
@@ -145,4 +150,18 @@ func kernelTLS(s *stage) {
 	s.need(unix.SetsockoptString(v, unix.SOL_TLS, rx, string(key)), "set the key")
 	s.put(c, []byte("secret"))
 	s.say("server %q", s.take(v, 6))
+}
+
+// multipath moves bytes to and from a listener of MPTCP.
+func (s *stage) multipath(client int) {
+	reuse := []option{with(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}
+	l := s.listenOn(s.socketOf(s.ends.Server, unix.IPPROTO_MPTCP, 0, reuse), 16)
+	c := s.socketOf(s.ends.Client, client, 0, nil)
+	s.need(s.connect(c), "connect")
+	v := s.accept(l)
+	up, down := s.bulk(c, v, 4*mib, 64<<10), s.bulk(v, c, 4*mib, 64<<10)
+	s.say("up %s", up.text())
+	s.say("down %s", down.text())
+	s.need(unix.Shutdown(c, unix.SHUT_WR), "shut down")
+	s.sayRecv("server", v, 16, 0)
 }

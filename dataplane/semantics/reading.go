@@ -85,6 +85,23 @@ var readRows = []Row{
 		s.put(c, []byte("5678"))
 		s.say("with 8 bytes %s", s.poll(v, unix.POLLIN))
 	}, Checks: "poll waits for as many bytes"},
+	{Name: "SO_RCVLOWAT with recv", run: func(s *stage) {
+		c, v := s.pair()
+		s.set(v, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 8)
+		b := s.blockedRecv(v)
+		s.put(c, []byte("1234"))
+		s.say("with 4 bytes it %s", b.still())
+		s.put(c, []byte("5678"))
+		b.say("recv")
+	}, Checks: "recv waits for as many bytes"},
+	{Name: "recv into memory that is not there", run: func(s *stage) {
+		c, v := s.pair()
+		s.put(c, []byte("kept"))
+		s.arrived(v)
+		_, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(v), 1, 4, 0, 0, 0)
+		s.say("recv %s", name(errno))
+		s.sayRecv("server", v, 16, 0)
+	}, Checks: "EFAULT, and nothing is lost"},
 	{Name: "SO_RCVTIMEO", run: func(s *stage) {
 		c, v := s.pair()
 		s.need(unix.SetsockoptTimeval(v, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 30000}), "set SO_RCVTIMEO")

@@ -116,5 +116,8 @@ func (s *stage) close() {
 	for _, fd := range s.fds {
 		unix.Close(fd)
 	}
-	s.fds = nil
+	for _, conn := range s.conns {
+		_ = conn.Close()
+	}
+	s.fds, s.conns = nil, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +22,8 @@ type stage struct {
 
 	mu    sync.Mutex
 	said  []string
-	fds   []int // closed at the end
+	fds   []int      // closed at the end
+	conns []net.Conn // too
 	tasks []*task
 	over  bool // the row has ended: nothing new begins
 }
@@ -118,9 +120,13 @@ func (s *stage) get(fd, level, opt int) int {
 	return value
 }
 
-// socket makes a socket of a place.
+// socket makes a TCP socket of a place.
 func (s *stage) socket(p Place, flags int, options []option) int {
-	fd, err := s.ends.socket(p, flags)
+	return s.socketOf(p, unix.IPPROTO_TCP, flags, options)
+}
+
+func (s *stage) socketOf(p Place, protocol, flags int, options []option) int {
+	fd, err := s.ends.socket(p, protocol, flags)
 	s.need(err, "make a socket")
 	s.own(fd)
 	for _, set := range options {
@@ -131,7 +137,10 @@ func (s *stage) socket(p Place, flags int, options []option) int {
 
 // listen makes the server's socket.
 func (s *stage) listen(backlog int, options ...option) int {
-	fd := s.socket(s.ends.Server, 0, append([]option{with(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}, options...))
+	return s.listenOn(s.socket(s.ends.Server, 0, append([]option{with(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}, options...)), backlog)
+}
+
+func (s *stage) listenOn(fd, backlog int) int {
 	s.need(unix.Bind(fd, sockaddr(s.ends.Server.Addr, s.port)), "bind")
 	s.need(unix.Listen(fd, backlog), "listen")
 	return fd

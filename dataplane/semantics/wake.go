@@ -10,7 +10,7 @@ import (
 
 // What wakes a thread that waits in a system call.
 var wakeRows = []Row{
-	{Name: "blocked recv and data", Short: true, run: func(s *stage) {
+	{Name: "blocked recv and data", run: func(s *stage) {
 		c, v := s.pair()
 		b := s.blockedRecv(v)
 		s.put(c, []byte("wake"))
@@ -22,7 +22,7 @@ var wakeRows = []Row{
 		s.abort(c)
 		b.say("recv")
 	}, Checks: "ECONNRESET"},
-	{Name: "blocked recv and close", Short: true, run: func(s *stage) {
+	{Name: "blocked recv and close", run: func(s *stage) {
 		c, v := s.pair()
 		b := s.blockedRecv(v)
 		s.need(s.drop(c), "close")
@@ -73,7 +73,7 @@ var wakeRows = []Row{
 		}
 		s.say("%d of 20 return data", good)
 	}, Checks: "room to write is no reason to return"},
-	{Name: "blocked send and a reader", Short: true, run: func(s *stage) {
+	{Name: "blocked send and a reader", run: func(s *stage) {
 		c, v := s.pair()
 		n := s.fill(c, 16*mib)
 		b := s.block(func() string { return did(send(c, make([]byte, 2*mib), 0)) })

@@ -13,6 +13,9 @@ import (
 	"heddle.io/heddle/install/sandbox"
 )
 
+// boxName is the sandbox's name, its own: it never meets those of others.
+const boxName = "heddle-sem"
+
 // patience bounds every wait for the sandbox.
 const patience = 30 * time.Second
 
@@ -50,7 +53,7 @@ func newBed(ctx context.Context, bin string, m mode, conntrack bool) (b *bed, er
 			return nil, fmt.Errorf("rules with connection tracking need nft: install nftables, or give -conntrack=false (%w)", err)
 		}
 	}
-	box, err := sandbox.New(sandbox.Options{Name: "heddle-sem", Bin: bin, AgentArgs: m.agent})
+	box, err := sandbox.New(sandbox.Options{Name: boxName, Bin: bin, AgentArgs: m.agent})
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +155,27 @@ func (b *bed) opened(ctx context.Context) (n uint64, err error) {
 		}
 	}
 	return n, nil
+}
+
+// mechanism is what the client's agent says of the mechanism of a mode: "on", or
+// "off: " and why. A mode that fell back to something else equals it.
+func (b *bed) mechanism(ctx context.Context, name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	status, err := b.box.Agent("node1").Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range status.Features {
+		switch {
+		case f.Name == name && f.On:
+			return "on", nil
+		case f.Name == name:
+			return "off: " + f.Reason, nil
+		}
+	}
+	return "", fmt.Errorf("the agent of node1 says nothing of %s: see heddlectl status --sandbox=%s", name, b.box.Name())
 }
 
 // waitServices waits until the client's kernel has an endpoint for every port.

@@ -37,6 +37,7 @@ var errDiffers = errors.New("the default mode differs from plain TCP")
 type options struct {
 	modes     []mode
 	rows      []semantics.Row
+	only      func(setting) bool // settings to measure; nil: all
 	conntrack bool
 	json      bool
 	out       string

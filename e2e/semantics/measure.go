@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,16 @@ var settings = []setting{
 // measure runs the rows of every mode in every setting. Plain TCP is run once
 // for each setting, and again beside every row that differs, on the same nodes.
 func measure(ctx context.Context, o options, bin string) (*table, error) {
+	// The sandbox has one name, so that a run finds what a killed one left: runs
+	// take turns.
+	turn, err := os.OpenFile(filepath.Join(os.TempDir(), boxName+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer turn.Close()
+	if err := again(func() error { return unix.Flock(int(turn.Fd()), unix.LOCK_EX) }); err != nil {
+		return nil, fmt.Errorf("wait for another run: %w", err)
+	}
 	t := &table{
 		Date: time.Now().UTC().Truncate(time.Second), Kernel: kernel(),
 		Command: command(os.Args), Rows: len(o.rows), Conntrack: o.conntrack,
@@ -53,25 +64,32 @@ func measureMode(ctx context.Context, o options, bin string, m mode, t *table) (
 			err = down
 		}
 	}()
+	mechanism, err := b.mechanism(ctx, m.uses)
+	if err != nil {
+		return err
+	}
 	for i, s := range settings {
-		if m.near && !s.near {
+		if m.near && !s.near || o.only != nil && !o.only(s) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "%s: %s\n", m.name, s.Name)
 		began := time.Now()
-		if err := measureSetting(ctx, o, b, m, s, t.Sections[i]); err != nil {
+		c, err := measureSetting(ctx, o, b, s, t.Sections[i])
+		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
+		c.Mode, c.Mechanism = m.name, mechanism
+		t.Sections[i].Modes = append(t.Sections[i].Modes, c)
 		fmt.Fprintf(os.Stderr, "   %.0f s\n", time.Since(began).Seconds())
 	}
 	return nil
 }
 
-func measureSetting(ctx context.Context, o options, b *bed, m mode, s setting, into *section) error {
+func measureSetting(ctx context.Context, o options, b *bed, s setting, into *section) (*column, error) {
 	direct, through := b.ends(s, outside), b.ends(s, enrolled)
 	opened, err := b.opened(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	known := into.Plain
 	plain := func(rows []semantics.Row) []semantics.Outcome {
@@ -85,21 +103,20 @@ func measureSetting(ctx context.Context, o options, b *bed, m mode, s setting, i
 		return semantics.Run(ctx, through, rows)
 	})
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	// A table about the wrong connections would be all equal.
 	now, err := b.opened(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if now-opened < uint64(len(o.rows)/2) {
-		return fmt.Errorf("only %d connections of %d rows went by Heddle: see heddlectl status --sandbox=%s", now-opened, len(o.rows), b.box.Name())
+		return nil, fmt.Errorf("only %d connections of %d rows went by Heddle: see heddlectl status --sandbox=%s", now-opened, len(o.rows), b.box.Name())
 	}
 	if into.Plain == nil {
 		into.Plain = first
 	}
-	into.Modes = append(into.Modes, &column{Mode: m.name, Outcomes: outcomes, Differences: differences, Connections: now - opened})
-	return nil
+	return &column{Outcomes: outcomes, Differences: differences, Connections: now - opened}, nil
 }
 
 func kernel() string {

@@ -9,10 +9,10 @@ import (
 // A mode is a way in which Heddle carries connections.
 type mode struct {
 	name   string
-	about  string
 	agent  []string // arguments of the agents
 	labels string   // of the enrolled pods, in YAML
 	near   bool     // it is about pods of one node only
+	uses   string   // the kernel mechanism it is about, as agents name it
 }
 
 // plain is what modes are compared with: pods outside the mesh, by pod address.
@@ -22,14 +22,13 @@ const plain = "plain"
 const theDefault = "fast-path"
 
 var modes = []mode{
-	{name: "mesh", about: "enrolled pods, by service address; no acceleration"},
-	{name: "fast-path", about: "the default: packets of enrolled pods are redirected past the node's stack"},
-	{name: "socket-bypass", about: "both pods opted in by label: bytes move from socket to socket",
-		labels: "heddle.io/socket-bypass: enabled", near: true},
+	{name: "mesh", agent: []string{"--fast-path=off"}},
+	{name: theDefault, uses: "fast_path"},
+	{name: "socket-bypass", uses: "socket_bypass", labels: "heddle.io/socket-bypass: enabled", near: true},
 }
 
 // usual are the modes that are measured when none is named.
-var usual = []string{"mesh"}
+var usual = []string{"mesh", theDefault}
 
 func modeNames() []string {
 	var names []string

@@ -31,7 +31,8 @@ type section struct {
 // A column is one mode in a setting.
 type column struct {
 	Mode        string                 `json:"mode"`
-	Connections uint64                 `json:"connections"` // that went by Heddle
+	Mechanism   string                 `json:"mechanism,omitempty"` // of the mode: "on", or "off: " and why
+	Connections uint64                 `json:"connections"`         // that went by Heddle
 	Outcomes    []semantics.Outcome    `json:"outcomes"`
 	Differences []semantics.Difference `json:"differences"`
 }
@@ -84,9 +85,9 @@ var markdown = template.Must(template.New("").Funcs(template.FuncMap{
 
 Rows that differ from plain TCP, in every of up to four runs:
 
-| setting | mode | differing rows | connections by Heddle |
-|---|---|---|---|
-{{range $s := .Sections}}{{range .Modes}}| {{$s.Setting}} | {{.Mode}} | {{len .Differences}} | {{.Connections}} |
+| setting | mode | its mechanism | differing rows | connections by Heddle |
+|---|---|---|---|---|
+{{range $s := .Sections}}{{range .Modes}}| {{$s.Setting}} | {{.Mode}} | {{cell .Mechanism}} | {{len .Differences}} | {{.Connections}} |
 {{end}}{{end}}
 ` + "`=`" + ` is what the plain column says.
 {{range $s := .Sections}}{{if .Modes}}
