@@ -35,6 +35,9 @@ var layouts = map[string]any{
 	"refusal_key":  bpf.RefusalKey{},
 	"iface_val":    bpf.IfaceVal{},
 	"iface_stat":   bpf.IfaceStat{},
+	"sock_key":     bpf.SockKey{},
+	"bypass_val":   bpf.BypassVal{},
+	"credit_val":   bpf.CreditVal{},
 	"connect_in":   bpf.ConnectIn{},
 	"connect_out":  bpf.ConnectOut{},
 }

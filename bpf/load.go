@@ -24,20 +24,48 @@ type Config struct {
 	// 0 of the loopback, which answers with ECONNREFUSED as well, and a refused
 	// sendmsg fails with EPERM.
 	SetRetval bool
+	// Bypass: the kernel has what the socket bypass needs (Linux 6.3). Without
+	// it the programs of the bypass alone are left out, and no socket joins it.
+	Bypass bool
 }
 
-// Apply sets the constants in spec.
+// Apply sets the constants in spec, and takes programs out of it that this
+// kernel does not load. The sizes of the maps must be set already.
 func (c Config) Apply(spec *ebpf.CollectionSpec) error {
-	v, ok := spec.Variables[heddleVarCfgSetRetval]
-	if !ok {
-		return fmt.Errorf("the BPF object has no constant %s; rebuild it (make generate)", heddleVarCfgSetRetval)
+	var share uint32
+	if c.Bypass {
+		share = BypassShare(spec.Maps[MapSocks].MaxEntries)
+	} else {
+		for _, name := range bypassPrograms {
+			delete(spec.Programs, name)
+		}
 	}
-	var set uint8
-	if c.SetRetval {
-		set = 1
-	}
-	if err := v.Set(set); err != nil {
-		return fmt.Errorf("set constant %s: %w", heddleVarCfgSetRetval, err)
+	for name, value := range map[string]any{
+		heddleVarCfgSetRetval:   flag(c.SetRetval),
+		heddleVarCfgBypass:      flag(c.Bypass),
+		heddleVarCfgBypassShare: share,
+	} {
+		v, ok := spec.Variables[name]
+		if !ok {
+			return fmt.Errorf("the BPF object has no constant %s; rebuild it (make generate)", name)
+		}
+		if err := v.Set(value); err != nil {
+			return fmt.Errorf("set constant %s: %w", name, err)
+		}
 	}
 	return nil
 }
+
+func flag(on bool) uint8 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// bypassPrograms are there for the socket bypass alone.
+var bypassPrograms = []string{ProgMsg, ProgRecv, ProgSetsockopt}
+
+// BypassShare is how many of a node's bypassed sockets one pod may have: a
+// quarter, so that it takes several to use up the map.
+func BypassShare(socks uint32) uint32 { return max(socks/4, 1) }

@@ -18,6 +18,11 @@ const (
 	MapRefusals  = heddleMapHdRefusals
 	MapReasons   = heddleMapHdReasons
 	MapIfStats   = heddleMapHdIfStats
+	MapBypass    = heddleMapHdBypass
+	MapSocks     = heddleMapHdSocks
+	MapBypassed  = heddleMapHdBypassed
+	MapCredit    = heddleMapHdCredit
+	MapShares    = heddleMapHdShares
 )
 
 // Names of the programs.
@@ -36,4 +41,7 @@ const (
 	ProgTCIn       = heddleProgHdTcIn
 	ProgTCOut      = heddleProgHdTcOut
 	ProgWhy        = heddleProgHdWhy
+	ProgMsg        = heddleProgHdMsg
+	ProgRecv       = heddleProgHdRecv
+	ProgSetsockopt = heddleProgHdSetsockopt
 )

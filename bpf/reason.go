@@ -20,6 +20,19 @@ const (
 	ReasonEthertype       = heddleReasonREASON_ETHERTYPE
 	ReasonTruncated       = heddleReasonREASON_TRUNCATED
 	ReasonServiceUnhooked = heddleReasonREASON_SERVICE_UNHOOKED
+	reasonReservedA       = heddleReasonREASON_RESERVED_A
+	reasonReservedB       = heddleReasonREASON_RESERVED_B
+	reasonReservedC       = heddleReasonREASON_RESERVED_C
+	reasonReservedD       = heddleReasonREASON_RESERVED_D
+	reasonReservedE       = heddleReasonREASON_RESERVED_E
+	reasonReservedF       = heddleReasonREASON_RESERVED_F
+	reasonReservedG       = heddleReasonREASON_RESERVED_G
+	ReasonBypassed        = heddleReasonREASON_BYPASSED
+	ReasonBypassFull      = heddleReasonREASON_BYPASS_FULL
+	ReasonBypassShare     = heddleReasonREASON_BYPASS_SHARE
+	ReasonBypassUlp       = heddleReasonREASON_BYPASS_ULP
+	ReasonBypassLate      = heddleReasonREASON_BYPASS_LATE
+	ReasonBypassSlow      = heddleReasonREASON_BYPASS_SLOW
 	reasonMax             = heddleReasonREASON_MAX
 )
 
@@ -60,6 +73,25 @@ var reasons = [reasonMax]struct{ code, explain string }{
 		"Dropped: the packet is shorter than its headers say."},
 	ReasonServiceUnhooked: {"service_unhooked",
 		"Passed, and counted: a packet to a service address that no connect call was seen for; it comes from a raw socket, or from a connection older than the pod's enrolment."},
+	reasonReservedA: {"reserved_a", "Not used yet."},
+	reasonReservedB: {"reserved_b", "Not used yet."},
+	reasonReservedC: {"reserved_c", "Not used yet."},
+	reasonReservedD: {"reserved_d", "Not used yet."},
+	reasonReservedE: {"reserved_e", "Not used yet."},
+	reasonReservedF: {"reserved_f", "Not used yet."},
+	reasonReservedG: {"reserved_g", "Not used yet."},
+	ReasonBypassed: {"bypassed",
+		"Counted: a connection between two pods of this node whose bytes go from socket to socket, because both pods carry heddle.io/socket-bypass=enabled."},
+	ReasonBypassFull: {"bypass_full",
+		"Stayed on TCP: the node has no room for another bypassed socket; the connection works, only without the bypass."},
+	ReasonBypassShare: {"bypass_share",
+		"Stayed on TCP: the pod has its share of the node's bypassed sockets already; the connection works, only without the bypass."},
+	ReasonBypassUlp: {"bypass_ulp",
+		"Refused: setsockopt(TCP_ULP), as TLS libraries call it, on a bypassed socket; they go on in user space, to use TLS of the kernel take heddle.io/socket-bypass off the pod."},
+	ReasonBypassLate: {"bypass_late",
+		"Stayed on TCP: the first bytes of this direction went that way, with the handshake or before the other end was ready; the order of bytes would not be kept otherwise."},
+	ReasonBypassSlow: {"bypass_slow",
+		"Went over to TCP: the reader of this direction was too far behind, and TCP holds the sender back."},
 }
 
 // Reasons returns every reason, in the order of their numbers.

@@ -34,6 +34,11 @@ type (
 	RefusalKey  = heddleRefusalKey
 	IfaceVal    = heddleIfaceVal
 	IfaceStat   = heddleIfaceStat
+	SockKey     = heddleSockKey
+	BypassVal   = heddleBypassVal
+	CreditVal   = heddleCreditVal
+	PodFlag     = heddlePodFlag
+	Way         = heddleWay
 	ConnectIn   = heddleConnectIn
 	ConnectOut  = heddleConnectOut
 	Verdict     = heddleVerdict
@@ -57,8 +62,9 @@ const (
 	VerdictRefuse    = heddleVerdictVERDICT_REFUSE
 )
 
-// Flags of services, clusters and connections.
+// Flags of pods, services, clusters and connections.
 const (
+	PodBypass        = heddlePodFlagPOD_BYPASS
 	ServiceScoped    = heddleServiceFlagSERVICE_SCOPED
 	ClusterLocalOnly = heddleClusterFlagCLUSTER_LOCAL_ONLY
 	ConnCounted      = heddleConnFlagCONN_COUNTED

@@ -15,6 +15,8 @@
 #include "udp.h"
 #include "peername.h"
 #include "sockopt.h"
+#include "ends.h"
+#include "bypass.h"
 #include "sockops.h"
 #include "release.h"
 #include "tc.h"

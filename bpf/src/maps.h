@@ -16,6 +16,8 @@
 #define MAX_STATS 65536
 #define MAX_REFUSALS 4096
 #define MAX_OWN 64
+#define MAX_BYPASS (MAX_PODS * MAX_POD_ADDRS)
+#define MAX_SOCKS 16384 /* two for each connection */
 
 #define HD_CONFIG (BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG)
 
@@ -139,5 +141,43 @@ struct {
 	__type(key, __u32); /* ifindex */
 	__type(value, struct iface_stat);
 } hd_if_stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_BYPASS);
+	__uint(map_flags, HD_CONFIG);
+	__type(key, struct addr);
+	__type(value, __u64); /* network namespace cookie */
+} hd_bypass SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, MAX_SOCKS);
+	__type(key, struct sock_key);
+	__type(value, __u64); /* user space reads the socket's cookie */
+} hd_socks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct bypass_val);
+} hd_bypassed SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SOCKS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct sock_key);
+	__type(value, struct credit_val);
+} hd_credit SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PODS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64); /* network namespace cookie */
+	__type(value, __u64); /* sockets that count against its share */
+} hd_shares SEC(".maps");
 
 #endif

@@ -40,6 +40,7 @@ type Kernel struct {
 	why      *ebpf.Program
 	features []Feature
 	tc       *interfaces
+	bypass   *bypass
 }
 
 // Open brings the kernel to this version's programs and maps: from nothing, or
@@ -56,6 +57,7 @@ func Open(o Options) (*Kernel, error) {
 		objects: bpf.Spec,
 		retval:  setRetvalFeature,
 		walk:    storageWalkFeature,
+		bypass:  bypassFeature,
 		step:    func(string) error { return nil },
 	})
 }
@@ -66,6 +68,7 @@ type system struct {
 	objects func() (*ebpf.CollectionSpec, error)
 	retval  func() Feature
 	walk    func(*ebpf.CollectionSpec) Feature
+	bypass  func(*ebpf.CollectionSpec) Feature
 	step    func(name string) error // before each step; an error is a crash there
 }
 
@@ -102,6 +105,8 @@ type opening struct {
 	tables   []*table
 	programs map[string]*ebpf.Program
 	tc       *interfaces
+	config   bpf.Config
+	bypass   *bypass
 
 	closers []io.Closer
 }
@@ -120,6 +125,7 @@ func (o *opening) run() error {
 		{"copy", o.copyBefore}, // last: what is written from now on is fetched late
 		{"own cgroups", o.writeOwnCgroups},
 		{"switch", o.pointOfNoReturn},
+		{"bypass", o.updateBypass}, // before a socket can join it
 		{"hooks", o.updateHooks},
 		{"interfaces", o.updateInterfaces},
 		{"copy again", o.copyAfter},
@@ -148,12 +154,12 @@ func (o *opening) close() {
 
 // finish hands what outlives Open to the Kernel.
 func (o *opening) finish(lock *os.File) *Kernel {
-	k := &Kernel{lock: lock, maps: map[string]*ebpf.Map{}, features: o.features, tc: o.tc}
+	k := &Kernel{lock: lock, maps: map[string]*ebpf.Map{}, features: o.features, tc: o.tc, bypass: o.bypass}
 	for _, t := range o.tables {
 		k.maps[t.name] = t.now
 	}
 	k.why = o.programs[bpf.ProgWhy]
-	kept := []io.Closer{k.why, o.tc.in, o.tc.out}
+	kept := append([]io.Closer{k.why, o.tc.in, o.tc.out}, o.bypass.closers()...)
 	for _, m := range k.maps {
 		kept = append(kept, m)
 	}
@@ -169,11 +175,9 @@ func (o *opening) readObjects() error {
 		return fmt.Errorf("read BPF objects: %w", err)
 	}
 	o.spec = spec
-	retval := o.retval()
-	o.features = append(o.features, retval)
-	if err := (bpf.Config{SetRetval: retval.On}).Apply(spec); err != nil {
-		return fmt.Errorf("configure BPF objects: %w", err)
-	}
+	retval, bypass := o.retval(), o.system.bypass(spec)
+	o.features = append(o.features, retval, bypass)
+	o.config = bpf.Config{SetRetval: retval.On, Bypass: bypass.On}
 	for name, entries := range o.Limits {
 		m := spec.Maps[name]
 		switch {
@@ -194,7 +198,7 @@ func (k *Kernel) Maps() map[string]*ebpf.Map { return k.maps }
 
 // Close releases the process's hold. Everything stays pinned and attached.
 func (k *Kernel) Close() error {
-	closers := []io.Closer{k.why, k.tc.in, k.tc.out}
+	closers := append([]io.Closer{k.why, k.tc.in, k.tc.out}, k.bypass.closers()...)
 	for _, m := range k.maps {
 		closers = append(closers, m)
 	}
