@@ -163,7 +163,7 @@ func (n *Node) limits() plan.Limits {
 	maps := n.kernel.Maps()
 	size := func(name string) int { return int(maps[name].MaxEntries()) }
 	return plan.Limits{
-		Pods:      min(size(bpf.MapPods), size(bpf.MapIfaces), size(bpf.MapIfStats)),
+		Pods:      min(size(bpf.MapPods), size(bpf.MapIfaces), size(bpf.MapIfStats), size(bpf.MapBypass)/bpf.MaxPodAddrs),
 		Services:  size(bpf.MapServices),
 		Splits:    size(bpf.MapSplits),
 		Clusters:  size(bpf.MapClusters),

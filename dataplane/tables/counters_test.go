@@ -3,6 +3,7 @@ package tables
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -182,16 +183,19 @@ func TestDump(t *testing.T) {
 	put(t, tables, bpf.MapAffinity, bpf.AffinityKey{Service: 1, Netns: 11}, bpf.AffinityVal{LastNs: 5})
 	put(t, tables, bpf.MapFlows, bpf.FlowKey{Netns: 11}, bpf.FlowVal{})
 	put(t, tables, bpf.MapOwn, uint64(77), uint8(1))
+	put(t, tables, bpf.MapBypass, bpf.AddrFrom(netip.MustParseAddr("10.1.0.1")), uint64(11))
+	put(t, tables, bpf.MapCredit, bpf.SockKey{Netns: 11}, bpf.CreditVal{Waiting: 5})
+	put(t, tables, bpf.MapShares, uint64(11), uint64(3))
 
 	for name := range tables.maps {
 		entries, more, err := tables.Dump(name, 100, nil)
-		if name == bpf.MapConns || name == bpf.MapPeers {
+		if name == bpf.MapConns || name == bpf.MapPeers || name == bpf.MapBypassed {
 			if err == nil || !strings.Contains(err.Error(), "stored with the sockets") {
 				t.Errorf("%s: error %v", name, err)
 			}
 			continue
 		}
-		if err != nil || more || len(entries) == 0 && name != bpf.MapReasons {
+		if err != nil || more || len(entries) == 0 && name != bpf.MapReasons && name != bpf.MapSocks {
 			t.Errorf("%s: %v, more %v, error %v", name, entries, more, err)
 		}
 	}
@@ -202,6 +206,9 @@ func TestDump(t *testing.T) {
 		bpf.MapRefusals: "0000000000000001 no_endpoint = 9",
 		bpf.MapStats:    "0000000000000001 missing [::]:80 = opened=3 established=0 closed=0",
 		bpf.MapOwn:      "77 = 1",
+		bpf.MapBypass:   "10.1.0.1 = 11",
+		bpf.MapCredit:   "netns=11 [::]:0 > [::]:0 = waiting=5B",
+		bpf.MapShares:   "11 = 3",
 	} {
 		names := map[uint64]string{plan.ScopeID("web"): "web"}
 		for _, v := range want.Services {
