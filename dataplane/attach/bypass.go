@@ -14,13 +14,14 @@ import (
 	"heddle.io/heddle/bpf"
 )
 
-const featureBypass = "socket_bypass"
+// SocketBypass is the name of the feature.
+const SocketBypass = "socket_bypass"
 
 // bypassFeature finds out whether the kernel takes the programs of the socket
 // bypass, by loading them with small maps. Without them everything else works.
 func bypassFeature(spec *ebpf.CollectionSpec) Feature {
 	off := func(reason string) Feature {
-		return Feature{featureBypass, false, reason + "; connections of pods that ask for the bypass stay on TCP"}
+		return Feature{SocketBypass, false, reason + "; connections of pods that ask for the bypass stay on TCP"}
 	}
 	if !traces("btf_trace_sock_recv_length") {
 		return off("needs Linux 6.3 (the tracepoint sock_recv_length): without it the memory of bypassed connections has no bound")
@@ -39,7 +40,7 @@ func bypassFeature(spec *ebpf.CollectionSpec) Feature {
 		return off("the kernel does not take its programs: " + err.Error())
 	}
 	c.Close()
-	return Feature{featureBypass, true, "pods of this node that both ask for it talk from socket to socket"}
+	return Feature{SocketBypass, true, "pods of this node that both ask for it talk from socket to socket"}
 }
 
 // traces reports whether the kernel's type information has this type.

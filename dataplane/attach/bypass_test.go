@@ -713,7 +713,7 @@ func TestBypassSurvivesRemove(t *testing.T) {
 // A kernel without the bypass runs everything else.
 func TestWithoutBypass(t *testing.T) {
 	r := newRig(t)
-	r.system.bypass = func(*ebpf.CollectionSpec) Feature { return Feature{featureBypass, false, "as in a test"} }
+	r.system.bypass = func(*ebpf.CollectionSpec) Feature { return Feature{SocketBypass, false, "as in a test"} }
 	r.open()
 	r.ask(r.client, r.server)
 	l, _ := r.listen(r.server.NS)

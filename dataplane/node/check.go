@@ -21,6 +21,7 @@ func (l *loop) check() time.Duration {
 	}
 	clear(l.modes) // attach to all of them again
 	l.checkTables()
+	l.checkBypass()
 	return max(checkEvery, checkShare*time.Since(start))
 }
 

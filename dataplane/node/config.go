@@ -27,6 +27,10 @@ type Config struct {
 	StateDir string
 	TC       string // auto, tcx or clsact
 
+	// SocketBypass: auto lets the pods that ask for it join the socket bypass,
+	// off lets none. Connections that are in it stay, until they are closed.
+	SocketBypass string
+
 	// Entries that the kernel maps take; 0: the built-in size.
 	MaxPods, MaxServices, MaxSplits, MaxClusters, MaxEndpoints, MaxMembers uint32
 
@@ -65,6 +69,11 @@ func (c *Config) Validate() error {
 	default:
 		reject("--tc=%q must be auto, tcx or clsact", c.TC)
 	}
+	switch c.SocketBypass {
+	case "auto", bypassOff:
+	default:
+		reject("--socket-bypass=%q must be auto or off", c.SocketBypass)
+	}
 	for name, n := range c.limits() {
 		if n > maxLimit {
 			reject("%s=%d is above the limit of %d", plan.Flag(name), n, maxLimit)
@@ -101,7 +110,8 @@ func (c *Config) limits() map[string]uint32 {
 func (c *Config) mapLimits() map[string]uint32 {
 	out := c.limits()
 	// Every pod has an entry in each of these.
-	out[bpf.MapIfaces], out[bpf.MapIfStats] = c.MaxPods, c.MaxPods
+	out[bpf.MapIfaces], out[bpf.MapIfStats], out[bpf.MapShares] = c.MaxPods, c.MaxPods, c.MaxPods
+	out[bpf.MapBypass] = c.MaxPods * uint32(bpf.MaxPodAddrs)
 	maps.DeleteFunc(out, func(_ string, n uint32) bool { return n == 0 })
 	return out
 }

@@ -10,6 +10,8 @@ const (
 	DefaultPins     = "/sys/fs/bpf/heddle"
 	DefaultStateDir = "/var/lib/heddle/agent"
 	DefaultTC       = "auto"
+
+	DefaultSocketBypass = "auto"
 )
 
 // Files in the state directory.

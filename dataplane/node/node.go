@@ -56,6 +56,7 @@ type now struct {
 	members  []member
 	plan     api.Plan
 	problems []api.Problem
+	noBypass string // why no pod may join the socket bypass
 }
 
 // New brings the kernel to this version's programs, adopting what an earlier

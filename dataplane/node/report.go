@@ -17,7 +17,7 @@ import (
 
 // publish replaces what others see by what the loop has brought about.
 func (l *loop) publish(members []member) {
-	next := &now{view: l.view, members: members, plan: l.plan}
+	next := &now{view: l.view, members: members, plan: l.plan, noBypass: l.n.noBypass()}
 	for _, list := range [][]plan.Problem{l.problems, l.broken, l.drifted(), l.lostPods()} {
 		for _, p := range list {
 			next.problems = append(next.problems, api.Problem{Object: p.Object, Reason: p.Reason, Detail: p.Detail})
@@ -74,7 +74,9 @@ func (n *Node) Status() api.AgentStatus {
 	if status.Zone == "" && s.view != nil {
 		status.Zone = s.view.Snapshot.Node.Zone
 	}
+	status.Mechanisms = n.mechanisms()
 	for _, f := range n.kernel.Features() {
+		f = n.switched(f)
 		status.Features = append(status.Features, api.Feature{Name: f.Name, On: f.On, Reason: f.Reason})
 	}
 	for _, m := range s.members {
@@ -155,6 +157,7 @@ func (s *now) pod(m member) api.Pod {
 	for _, a := range m.Addresses {
 		p.Addresses = append(p.Addresses, a.String())
 	}
+	p.Bypass = s.bypass(m)
 	if !p.Enrolled && p.Reason == "" {
 		p.Reason = s.obstacle(m)
 	}

@@ -78,12 +78,12 @@ func runAgent(config string) int {
 }
 
 // places are the parts of a Config that a test's agents differ in.
-type places struct{ Server, Cgroup, Pins, Admin, StateDir string }
+type places struct{ Server, Cgroup, Pins, Admin, StateDir, SocketBypass string }
 
 func (p places) config() Config {
 	return Config{
 		Node: feedtest.Node, Server: p.Server, Cgroup: p.Cgroup, Pins: p.Pins, Admin: p.Admin, StateDir: p.StateDir,
-		TC: DefaultTC, Version: "test",
+		TC: DefaultTC, SocketBypass: p.SocketBypass, Version: "test",
 	}
 }
 
@@ -104,6 +104,7 @@ func newRig(t *testing.T) *rig {
 	r.config = places{
 		Server: r.server.Address(), Cgroup: nettest.Cgroup(t), Pins: filepath.Join(nettest.Pins(t), "heddle"),
 		Admin: "unix://" + filepath.Join(dir, "agent.sock"), StateDir: filepath.Join(dir, "state"),
+		SocketBypass: DefaultSocketBypass,
 	}.config()
 	r.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, // the agent comes and goes
@@ -182,7 +183,7 @@ func (l testLog) Write(b []byte) (int, error) {
 func (r *rig) spawn() (kill func()) {
 	r.t.Helper()
 	c := r.config
-	config, err := json.Marshal(places{c.Server, c.Cgroup, c.Pins, c.Admin, c.StateDir})
+	config, err := json.Marshal(places{c.Server, c.Cgroup, c.Pins, c.Admin, c.StateDir, c.SocketBypass})
 	if err != nil {
 		r.t.Fatal(err)
 	}
