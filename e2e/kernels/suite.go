@@ -45,9 +45,13 @@ var suite = []program{
 			"TestUpgrade",
 		},
 		Without: map[string][]string{
+			"socket_bypass": {"TestBypass", "TestBypassOtherAddresses", "TestBypassNeedsBothWords", "TestBypassLeavesOthersAlone",
+				"TestBypassBulk", "TestBypassKeepsTheOrder", "TestBypassRefusesTLS", "TestBypassSlowReader", "TestBypassIsBounded",
+				"TestBypassManyConnections", "TestBypassSwitchedOff", "TestBypassSurvivesRemove"},
 			"tcx": {"*/tcx", "TestInterfacesAreAdopted", "TestAttachIfaceNamesWhatIsMissing"},
 		},
-		Heavy: []string{"TestAdoption", "TestInterfacesAreAdopted", "TestUpgradeUnderLoad", "TestCrash"},
+		Heavy: []string{"TestAdoption", "TestInterfacesAreAdopted", "TestUpgradeUnderLoad", "TestCrash",
+			"TestBypassBulk", "TestBypassManyConnections"},
 	},
 	{
 		Package: "dataplane/tables",
@@ -57,6 +61,9 @@ var suite = []program{
 	{
 		Package: "dataplane/node", // the whole agent, with a control plane in the test
 		Must:    []string{"TestPodEntersAndLeavesTheMesh", "TestNoEndpointIsRefusedAtOnce", "TestKilledAgentIsAdopted"},
+		Without: map[string][]string{
+			"socket_bypass": {"TestSocketBypass", "TestSocketBypassIsAttachedOnDemand"},
+		},
 	},
 }
 
