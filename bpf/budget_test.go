@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"heddle.io/heddle/bpf"
 	"heddle.io/heddle/dataplane/nettest"
@@ -24,12 +25,15 @@ var budgets = map[string]uint32{
 	bpf.ProgGetpeer4:   200,
 	bpf.ProgGetpeer6:   200,
 	bpf.ProgGetsockopt: 600,
-	bpf.ProgSockops:    800,
+	bpf.ProgSockops:    3_000,
 	bpf.ProgRelease:    1_500,
 	bpf.ProgTCIn:       9_000,
 	bpf.ProgTCOut:      4_000,
 	bpf.ProgFastEnd:    600,
 	bpf.ProgWhy:        4_000,
+	bpf.ProgMsg:        400,
+	bpf.ProgRecv:       100,
+	bpf.ProgSetsockopt: 200,
 }
 
 // objectBudget bounds the committed object, in bytes.
@@ -39,7 +43,11 @@ const objectBudget = 224 << 10
 // the verifier's work against the budgets.
 func TestLoad(t *testing.T) {
 	nettest.RequireBPF(t)
-	for _, config := range []bpf.Config{{}, {SetRetval: true}, {SetRetval: true, FastPath: true}} {
+	configs := []bpf.Config{{}, {SetRetval: true}, {SetRetval: true, FastPath: true}}
+	if tracesReads(t) {
+		configs = append(configs, bpf.Config{SetRetval: true, FastPath: true, Bypass: true})
+	}
+	for _, config := range configs {
 		spec := kernelSpec(t)
 		if err := config.Apply(spec); err != nil {
 			t.Fatal(err)
@@ -60,6 +68,18 @@ func TestLoad(t *testing.T) {
 			}
 		}
 	}
+}
+
+// tracesReads reports whether the kernel has what the socket bypass counts
+// reads with (Linux 6.3).
+func tracesReads(t *testing.T) bool {
+	t.Helper()
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hook *btf.Typedef
+	return kernel.TypeByName("btf_trace_sock_recv_length", &hook) == nil
 }
 
 func TestObjectSize(t *testing.T) {

@@ -32,6 +32,14 @@ type heddleAffinityVal struct {
 	LastNs uint64
 }
 
+type heddleBypassVal struct {
+	_    structs.HostLayout
+	Self heddleSockKey
+	Peer heddleSockKey
+	Way  heddleWay
+	Pad  uint32
+}
+
 type heddleClusterFlag uint32
 
 const (
@@ -95,6 +103,12 @@ type heddleConnectOut struct {
 	PortBe    uint16
 	Pad       [2]uint8
 	Addr      heddleAddr
+}
+
+type heddleCreditVal struct {
+	_       structs.HostLayout
+	Waiting int64
+	Used    uint64
 }
 
 type heddleEndpointKey struct {
@@ -229,11 +243,17 @@ type heddlePeersVal struct {
 	Peer [8]heddlePeer
 }
 
+type heddlePodFlag uint32
+
+const (
+	heddlePodFlagPOD_BYPASS heddlePodFlag = 1
+)
+
 type heddlePodVal struct {
 	_       structs.HostLayout
 	Scope   uint64
 	Ifindex uint32
-	Flags   uint32
+	Flags   heddlePodFlag
 }
 
 type heddleReason uint32
@@ -262,7 +282,13 @@ const (
 	heddleReasonREASON_FAST_BARRED       heddleReason = 20
 	heddleReasonREASON_FAST_TRANSLATED   heddleReason = 21
 	heddleReasonREASON_FAST_MTU          heddleReason = 22
-	heddleReasonREASON_MAX               heddleReason = 23
+	heddleReasonREASON_BYPASSED          heddleReason = 23
+	heddleReasonREASON_BYPASS_FULL       heddleReason = 24
+	heddleReasonREASON_BYPASS_SHARE      heddleReason = 25
+	heddleReasonREASON_BYPASS_ULP        heddleReason = 26
+	heddleReasonREASON_BYPASS_LATE       heddleReason = 27
+	heddleReasonREASON_BYPASS_SLOW       heddleReason = 28
+	heddleReasonREASON_MAX               heddleReason = 29
 )
 
 type heddleRefusalKey struct {
@@ -296,6 +322,16 @@ type heddleServiceVal struct {
 	AffinityS uint32
 }
 
+type heddleSockKey struct {
+	_            structs.HostLayout
+	Netns        uint64
+	Local        heddleAddr
+	Remote       heddleAddr
+	LocalPortBe  uint16
+	RemotePortBe uint16
+	Pad          uint32
+}
+
 type heddleSplitVal struct {
 	_       structs.HostLayout
 	Columns uint32
@@ -327,47 +363,65 @@ const (
 	heddleVerdictVERDICT_REFUSE    heddleVerdict = 2
 )
 
+type heddleWay uint32
+
+const (
+	heddleWayWAY_OPEN   heddleWay = 0
+	heddleWayWAY_BYPASS heddleWay = 1
+	heddleWayWAY_TCP    heddleWay = 2
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	heddleMapHdAffinity    = "hd_affinity"
-	heddleMapHdClusters    = "hd_clusters"
-	heddleMapHdConns       = "hd_conns"
-	heddleMapHdEndpoints   = "hd_endpoints"
-	heddleMapHdFast        = "hd_fast"
-	heddleMapHdFastUse     = "hd_fast_use"
-	heddleMapHdFlows       = "hd_flows"
-	heddleMapHdHandshakes  = "hd_handshakes"
-	heddleMapHdIfStats     = "hd_if_stats"
-	heddleMapHdIfaces      = "hd_ifaces"
-	heddleMapHdMembers     = "hd_members"
-	heddleMapHdOwn         = "hd_own"
-	heddleMapHdPeers       = "hd_peers"
-	heddleMapHdPods        = "hd_pods"
-	heddleMapHdReasons     = "hd_reasons"
-	heddleMapHdRefusals    = "hd_refusals"
-	heddleMapHdServices    = "hd_services"
-	heddleMapHdSplits      = "hd_splits"
-	heddleMapHdStats       = "hd_stats"
-	heddleProgHdConnect4   = "hd_connect4"
-	heddleProgHdConnect6   = "hd_connect6"
-	heddleProgHdFastEnd    = "hd_fast_end"
-	heddleProgHdGetpeer4   = "hd_getpeer4"
-	heddleProgHdGetpeer6   = "hd_getpeer6"
-	heddleProgHdGetsockopt = "hd_getsockopt"
-	heddleProgHdRecvmsg4   = "hd_recvmsg4"
-	heddleProgHdRecvmsg6   = "hd_recvmsg6"
-	heddleProgHdRelease    = "hd_release"
-	heddleProgHdSendmsg4   = "hd_sendmsg4"
-	heddleProgHdSendmsg6   = "hd_sendmsg6"
-	heddleProgHdSockops    = "hd_sockops"
-	heddleProgHdTcIn       = "hd_tc_in"
-	heddleProgHdTcOut      = "hd_tc_out"
-	heddleProgHdWhy        = "hd_why"
-	heddleVarCfgFastPath   = "cfg_fast_path"
-	heddleVarCfgFastShare  = "cfg_fast_share"
-	heddleVarCfgSetRetval  = "cfg_set_retval"
+	heddleMapHdAffinity     = "hd_affinity"
+	heddleMapHdBypass       = "hd_bypass"
+	heddleMapHdBypassed     = "hd_bypassed"
+	heddleMapHdClusters     = "hd_clusters"
+	heddleMapHdConns        = "hd_conns"
+	heddleMapHdCredit       = "hd_credit"
+	heddleMapHdEndpoints    = "hd_endpoints"
+	heddleMapHdFast         = "hd_fast"
+	heddleMapHdFastUse      = "hd_fast_use"
+	heddleMapHdFlows        = "hd_flows"
+	heddleMapHdHandshakes   = "hd_handshakes"
+	heddleMapHdIfStats      = "hd_if_stats"
+	heddleMapHdIfaces       = "hd_ifaces"
+	heddleMapHdMembers      = "hd_members"
+	heddleMapHdOwn          = "hd_own"
+	heddleMapHdPeers        = "hd_peers"
+	heddleMapHdPods         = "hd_pods"
+	heddleMapHdReasons      = "hd_reasons"
+	heddleMapHdRefusals     = "hd_refusals"
+	heddleMapHdServices     = "hd_services"
+	heddleMapHdShares       = "hd_shares"
+	heddleMapHdSocks        = "hd_socks"
+	heddleMapHdSplits       = "hd_splits"
+	heddleMapHdStats        = "hd_stats"
+	heddleProgHdConnect4    = "hd_connect4"
+	heddleProgHdConnect6    = "hd_connect6"
+	heddleProgHdFastEnd     = "hd_fast_end"
+	heddleProgHdGetpeer4    = "hd_getpeer4"
+	heddleProgHdGetpeer6    = "hd_getpeer6"
+	heddleProgHdGetsockopt  = "hd_getsockopt"
+	heddleProgHdMsg         = "hd_msg"
+	heddleProgHdRecv        = "hd_recv"
+	heddleProgHdRecvmsg4    = "hd_recvmsg4"
+	heddleProgHdRecvmsg6    = "hd_recvmsg6"
+	heddleProgHdRelease     = "hd_release"
+	heddleProgHdSendmsg4    = "hd_sendmsg4"
+	heddleProgHdSendmsg6    = "hd_sendmsg6"
+	heddleProgHdSetsockopt  = "hd_setsockopt"
+	heddleProgHdSockops     = "hd_sockops"
+	heddleProgHdTcIn        = "hd_tc_in"
+	heddleProgHdTcOut       = "hd_tc_out"
+	heddleProgHdWhy         = "hd_why"
+	heddleVarCfgBypass      = "cfg_bypass"
+	heddleVarCfgBypassShare = "cfg_bypass_share"
+	heddleVarCfgFastPath    = "cfg_fast_path"
+	heddleVarCfgFastShare   = "cfg_fast_share"
+	heddleVarCfgSetRetval   = "cfg_set_retval"
 )
 
 // loadHeddle returns the embedded CollectionSpec for heddle.
@@ -418,11 +472,14 @@ type heddleProgramSpecs struct {
 	HdGetpeer4   *ebpf.ProgramSpec `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.ProgramSpec `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.ProgramSpec `ebpf:"hd_getsockopt"`
+	HdMsg        *ebpf.ProgramSpec `ebpf:"hd_msg"`
+	HdRecv       *ebpf.ProgramSpec `ebpf:"hd_recv"`
 	HdRecvmsg4   *ebpf.ProgramSpec `ebpf:"hd_recvmsg4"`
 	HdRecvmsg6   *ebpf.ProgramSpec `ebpf:"hd_recvmsg6"`
 	HdRelease    *ebpf.ProgramSpec `ebpf:"hd_release"`
 	HdSendmsg4   *ebpf.ProgramSpec `ebpf:"hd_sendmsg4"`
 	HdSendmsg6   *ebpf.ProgramSpec `ebpf:"hd_sendmsg6"`
+	HdSetsockopt *ebpf.ProgramSpec `ebpf:"hd_setsockopt"`
 	HdSockops    *ebpf.ProgramSpec `ebpf:"hd_sockops"`
 	HdTcIn       *ebpf.ProgramSpec `ebpf:"hd_tc_in"`
 	HdTcOut      *ebpf.ProgramSpec `ebpf:"hd_tc_out"`
@@ -434,8 +491,11 @@ type heddleProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type heddleMapSpecs struct {
 	HdAffinity   *ebpf.MapSpec `ebpf:"hd_affinity"`
+	HdBypass     *ebpf.MapSpec `ebpf:"hd_bypass"`
+	HdBypassed   *ebpf.MapSpec `ebpf:"hd_bypassed"`
 	HdClusters   *ebpf.MapSpec `ebpf:"hd_clusters"`
 	HdConns      *ebpf.MapSpec `ebpf:"hd_conns"`
+	HdCredit     *ebpf.MapSpec `ebpf:"hd_credit"`
 	HdEndpoints  *ebpf.MapSpec `ebpf:"hd_endpoints"`
 	HdFast       *ebpf.MapSpec `ebpf:"hd_fast"`
 	HdFastUse    *ebpf.MapSpec `ebpf:"hd_fast_use"`
@@ -450,6 +510,8 @@ type heddleMapSpecs struct {
 	HdReasons    *ebpf.MapSpec `ebpf:"hd_reasons"`
 	HdRefusals   *ebpf.MapSpec `ebpf:"hd_refusals"`
 	HdServices   *ebpf.MapSpec `ebpf:"hd_services"`
+	HdShares     *ebpf.MapSpec `ebpf:"hd_shares"`
+	HdSocks      *ebpf.MapSpec `ebpf:"hd_socks"`
 	HdSplits     *ebpf.MapSpec `ebpf:"hd_splits"`
 	HdStats      *ebpf.MapSpec `ebpf:"hd_stats"`
 }
@@ -458,9 +520,11 @@ type heddleMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type heddleVariableSpecs struct {
-	CfgFastPath  *ebpf.VariableSpec `ebpf:"cfg_fast_path"`
-	CfgFastShare *ebpf.VariableSpec `ebpf:"cfg_fast_share"`
-	CfgSetRetval *ebpf.VariableSpec `ebpf:"cfg_set_retval"`
+	CfgBypass      *ebpf.VariableSpec `ebpf:"cfg_bypass"`
+	CfgBypassShare *ebpf.VariableSpec `ebpf:"cfg_bypass_share"`
+	CfgFastPath    *ebpf.VariableSpec `ebpf:"cfg_fast_path"`
+	CfgFastShare   *ebpf.VariableSpec `ebpf:"cfg_fast_share"`
+	CfgSetRetval   *ebpf.VariableSpec `ebpf:"cfg_set_retval"`
 }
 
 // heddleObjects contains all objects after they have been loaded into the kernel.
@@ -484,8 +548,11 @@ func (o *heddleObjects) Close() error {
 // It can be passed to loadHeddleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type heddleMaps struct {
 	HdAffinity   *ebpf.Map `ebpf:"hd_affinity"`
+	HdBypass     *ebpf.Map `ebpf:"hd_bypass"`
+	HdBypassed   *ebpf.Map `ebpf:"hd_bypassed"`
 	HdClusters   *ebpf.Map `ebpf:"hd_clusters"`
 	HdConns      *ebpf.Map `ebpf:"hd_conns"`
+	HdCredit     *ebpf.Map `ebpf:"hd_credit"`
 	HdEndpoints  *ebpf.Map `ebpf:"hd_endpoints"`
 	HdFast       *ebpf.Map `ebpf:"hd_fast"`
 	HdFastUse    *ebpf.Map `ebpf:"hd_fast_use"`
@@ -500,6 +567,8 @@ type heddleMaps struct {
 	HdReasons    *ebpf.Map `ebpf:"hd_reasons"`
 	HdRefusals   *ebpf.Map `ebpf:"hd_refusals"`
 	HdServices   *ebpf.Map `ebpf:"hd_services"`
+	HdShares     *ebpf.Map `ebpf:"hd_shares"`
+	HdSocks      *ebpf.Map `ebpf:"hd_socks"`
 	HdSplits     *ebpf.Map `ebpf:"hd_splits"`
 	HdStats      *ebpf.Map `ebpf:"hd_stats"`
 }
@@ -507,8 +576,11 @@ type heddleMaps struct {
 func (m *heddleMaps) Close() error {
 	return _HeddleClose(
 		m.HdAffinity,
+		m.HdBypass,
+		m.HdBypassed,
 		m.HdClusters,
 		m.HdConns,
+		m.HdCredit,
 		m.HdEndpoints,
 		m.HdFast,
 		m.HdFastUse,
@@ -523,6 +595,8 @@ func (m *heddleMaps) Close() error {
 		m.HdReasons,
 		m.HdRefusals,
 		m.HdServices,
+		m.HdShares,
+		m.HdSocks,
 		m.HdSplits,
 		m.HdStats,
 	)
@@ -532,9 +606,11 @@ func (m *heddleMaps) Close() error {
 //
 // It can be passed to loadHeddleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type heddleVariables struct {
-	CfgFastPath  *ebpf.Variable `ebpf:"cfg_fast_path"`
-	CfgFastShare *ebpf.Variable `ebpf:"cfg_fast_share"`
-	CfgSetRetval *ebpf.Variable `ebpf:"cfg_set_retval"`
+	CfgBypass      *ebpf.Variable `ebpf:"cfg_bypass"`
+	CfgBypassShare *ebpf.Variable `ebpf:"cfg_bypass_share"`
+	CfgFastPath    *ebpf.Variable `ebpf:"cfg_fast_path"`
+	CfgFastShare   *ebpf.Variable `ebpf:"cfg_fast_share"`
+	CfgSetRetval   *ebpf.Variable `ebpf:"cfg_set_retval"`
 }
 
 // heddlePrograms contains all programs after they have been loaded into the kernel.
@@ -547,11 +623,14 @@ type heddlePrograms struct {
 	HdGetpeer4   *ebpf.Program `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.Program `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.Program `ebpf:"hd_getsockopt"`
+	HdMsg        *ebpf.Program `ebpf:"hd_msg"`
+	HdRecv       *ebpf.Program `ebpf:"hd_recv"`
 	HdRecvmsg4   *ebpf.Program `ebpf:"hd_recvmsg4"`
 	HdRecvmsg6   *ebpf.Program `ebpf:"hd_recvmsg6"`
 	HdRelease    *ebpf.Program `ebpf:"hd_release"`
 	HdSendmsg4   *ebpf.Program `ebpf:"hd_sendmsg4"`
 	HdSendmsg6   *ebpf.Program `ebpf:"hd_sendmsg6"`
+	HdSetsockopt *ebpf.Program `ebpf:"hd_setsockopt"`
 	HdSockops    *ebpf.Program `ebpf:"hd_sockops"`
 	HdTcIn       *ebpf.Program `ebpf:"hd_tc_in"`
 	HdTcOut      *ebpf.Program `ebpf:"hd_tc_out"`
@@ -566,11 +645,14 @@ func (p *heddlePrograms) Close() error {
 		p.HdGetpeer4,
 		p.HdGetpeer6,
 		p.HdGetsockopt,
+		p.HdMsg,
+		p.HdRecv,
 		p.HdRecvmsg4,
 		p.HdRecvmsg6,
 		p.HdRelease,
 		p.HdSendmsg4,
 		p.HdSendmsg6,
+		p.HdSetsockopt,
 		p.HdSockops,
 		p.HdTcIn,
 		p.HdTcOut,

@@ -41,6 +41,9 @@ var layouts = map[string]any{
 	"iface_stat":    bpf.IfaceStat{},
 	"connect_in":    bpf.ConnectIn{},
 	"connect_out":   bpf.ConnectOut{},
+	"sock_key":      bpf.SockKey{},
+	"bypass_val":    bpf.BypassVal{},
+	"credit_val":    bpf.CreditVal{},
 }
 
 // TestLayout: C, Go in memory and Go on the wire agree on every byte, and no

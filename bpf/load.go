@@ -38,16 +38,28 @@ type Config struct {
 	// FastShare is how many connections of hd_fast one pod may have opened; 0:
 	// an eighth of the built-in size.
 	FastShare uint32
+	// Bypass: the kernel has what the socket bypass needs (Linux 6.3). Without
+	// it the programs of the bypass alone are left out, and no socket joins it.
+	Bypass bool
 }
 
-// Apply sets the constants in spec.
+// Apply sets the constants in spec, and takes programs out of it that this
+// kernel does not load. The sizes of the maps must be set already.
 func (c Config) Apply(spec *ebpf.CollectionSpec) error {
 	constants := map[string]any{
 		heddleVarCfgSetRetval: flag(c.SetRetval),
 		heddleVarCfgFastPath:  flag(c.FastPath),
+		heddleVarCfgBypass:    flag(c.Bypass),
 	}
 	if c.FastShare != 0 {
 		constants[heddleVarCfgFastShare] = c.FastShare
+	}
+	if c.Bypass {
+		constants[heddleVarCfgBypassShare] = BypassShare(spec.Maps[MapSocks].MaxEntries)
+	} else {
+		for _, name := range bypassPrograms {
+			delete(spec.Programs, name)
+		}
 	}
 	for name, value := range constants {
 		v, ok := spec.Variables[name]
@@ -67,3 +79,10 @@ func flag(on bool) uint8 {
 	}
 	return 0
 }
+
+// bypassPrograms are there for the socket bypass alone.
+var bypassPrograms = []string{ProgMsg, ProgRecv, ProgSetsockopt}
+
+// BypassShare is how many of a node's bypassed sockets one pod may have: a
+// quarter, so that it takes several to use up the map.
+func BypassShare(socks uint32) uint32 { return max(socks/4, 1) }

@@ -21,6 +21,11 @@ const (
 	MapFast       = heddleMapHdFast
 	MapFastUse    = heddleMapHdFastUse
 	MapHandshakes = heddleMapHdHandshakes
+	MapBypass     = heddleMapHdBypass
+	MapSocks      = heddleMapHdSocks
+	MapBypassed   = heddleMapHdBypassed
+	MapCredit     = heddleMapHdCredit
+	MapShares     = heddleMapHdShares
 )
 
 // Names of the programs.
@@ -40,4 +45,7 @@ const (
 	ProgTCOut      = heddleProgHdTcOut
 	ProgFastEnd    = heddleProgHdFastEnd
 	ProgWhy        = heddleProgHdWhy
+	ProgMsg        = heddleProgHdMsg
+	ProgRecv       = heddleProgHdRecv
+	ProgSetsockopt = heddleProgHdSetsockopt
 )

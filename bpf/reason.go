@@ -26,6 +26,12 @@ const (
 	ReasonFastBarred      = heddleReasonREASON_FAST_BARRED
 	ReasonFastTranslated  = heddleReasonREASON_FAST_TRANSLATED
 	ReasonFastMTU         = heddleReasonREASON_FAST_MTU
+	ReasonBypassed        = heddleReasonREASON_BYPASSED
+	ReasonBypassFull      = heddleReasonREASON_BYPASS_FULL
+	ReasonBypassShare     = heddleReasonREASON_BYPASS_SHARE
+	ReasonBypassUlp       = heddleReasonREASON_BYPASS_ULP
+	ReasonBypassLate      = heddleReasonREASON_BYPASS_LATE
+	ReasonBypassSlow      = heddleReasonREASON_BYPASS_SLOW
 	reasonMax             = heddleReasonREASON_MAX
 )
 
@@ -78,6 +84,18 @@ var reasons = [reasonMax]struct{ code, explain string }{
 		"The connection stays on the network stack: which translates its addresses, or its handshake was not seen whole."},
 	ReasonFastMTU: {"fast_mtu",
 		"The packet took the network stack: it is longer than the other pod's interface takes, and the stack tells the sender."},
+	ReasonBypassed: {"bypassed",
+		"Counted: a connection between two pods of this node whose bytes go from socket to socket, because both pods carry heddle.io/socket-bypass=enabled."},
+	ReasonBypassFull: {"bypass_full",
+		"Stayed on TCP: the node has no room for another bypassed socket; the connection works, only without the bypass."},
+	ReasonBypassShare: {"bypass_share",
+		"Stayed on TCP: the pod has its share of the node's bypassed sockets already; the connection works, only without the bypass."},
+	ReasonBypassUlp: {"bypass_ulp",
+		"Refused: setsockopt(TCP_ULP), as TLS libraries call it, on a bypassed socket; they go on in user space, to use TLS of the kernel take heddle.io/socket-bypass off the pod."},
+	ReasonBypassLate: {"bypass_late",
+		"Stayed on TCP: the first bytes of this direction went that way, with the handshake or before the other end was ready; the order of bytes would not be kept otherwise."},
+	ReasonBypassSlow: {"bypass_slow",
+		"Went over to TCP: the reader of this direction was too far behind, and TCP holds the sender back."},
 }
 
 // Reasons returns every reason, in the order of their numbers.

@@ -43,6 +43,11 @@ type (
 	ConnectOut   = heddleConnectOut
 	Verdict      = heddleVerdict
 	Reason       = heddleReason
+	SockKey      = heddleSockKey
+	BypassVal    = heddleBypassVal
+	CreditVal    = heddleCreditVal
+	PodFlag      = heddlePodFlag
+	Way          = heddleWay
 )
 
 // Sizes of the arrays inside values.
@@ -62,8 +67,9 @@ const (
 	VerdictRefuse    = heddleVerdictVERDICT_REFUSE
 )
 
-// Flags of services, clusters, connections and interfaces.
+// Flags of pods, services, clusters, connections and interfaces.
 const (
+	PodBypass        = heddlePodFlagPOD_BYPASS
 	ServiceScoped    = heddleServiceFlagSERVICE_SCOPED
 	ClusterLocalOnly = heddleClusterFlagCLUSTER_LOCAL_ONLY
 	ConnCounted      = heddleConnFlagCONN_COUNTED

@@ -9,19 +9,21 @@ type Error struct {
 
 // AgentStatus is what `heddlectl status` shows of one node.
 type AgentStatus struct {
-	Node      string    `json:"node"`
-	Zone      string    `json:"zone,omitempty"`
-	Version   string    `json:"version"`
-	Started   time.Time `json:"started"`
-	Kernel    string    `json:"kernel"`
-	Features  []Feature `json:"features"`
-	Feed      Feed      `json:"feed"`
-	Plan      Plan      `json:"plan"`
-	Pods      int       `json:"pods"` // enrolled here
-	Services  int       `json:"services"`
-	Endpoints int       `json:"endpoints"`
-	Problems  []Problem `json:"problems,omitempty"`
-	Reasons   []Count   `json:"reasons,omitempty"` // reason code -> count, zero counts left out
+	Node     string    `json:"node"`
+	Zone     string    `json:"zone,omitempty"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Kernel   string    `json:"kernel"`
+	Features []Feature `json:"features"`
+	// Mechanisms are the ways of moving bytes other than the node's stack.
+	Mechanisms []Mechanism `json:"mechanisms,omitempty"`
+	Feed       Feed        `json:"feed"`
+	Plan       Plan        `json:"plan"`
+	Pods       int         `json:"pods"` // enrolled here
+	Services   int         `json:"services"`
+	Endpoints  int         `json:"endpoints"`
+	Problems   []Problem   `json:"problems,omitempty"`
+	Reasons    []Count     `json:"reasons,omitempty"` // reason code -> count, zero counts left out
 }
 
 // Feature is a kernel mechanism: used or not, and why not.
@@ -29,6 +31,15 @@ type Feature struct {
 	Name   string `json:"name"`
 	On     bool   `json:"on"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// Mechanism is a way of moving the bytes of connections, and how many use it.
+type Mechanism struct {
+	Name   string `json:"name"`
+	On     bool   `json:"on"`               // new connections may use it
+	Reason string `json:"reason,omitempty"` // why not
+	Now    uint64 `json:"now"`              // connections at this moment
+	Total  uint64 `json:"total"`            // connections since the maps were created
 }
 
 // Feed is the state of the stream to the control plane.
@@ -138,9 +149,10 @@ type Pod struct {
 	Netns     uint64   `json:"netnsCookie"`
 	Interface string   `json:"interface"`
 	Ifindex   uint32   `json:"ifindex"`
-	Mode      string   `json:"mode,omitempty"` // tcx or clsact
-	Slow      string   `json:"slow,omitempty"` // why its packets never skip the stack; empty: they may
-	RxPackets uint64   `json:"rxPackets"`      // from the pod
+	Mode      string   `json:"mode,omitempty"`   // tcx or clsact
+	Slow      string   `json:"slow,omitempty"`   // why its packets never skip the stack; empty: they may
+	Bypass    string   `json:"bypass,omitempty"` // the socket bypass: "enabled…", or "off: " and why
+	RxPackets uint64   `json:"rxPackets"`        // from the pod
 	RxBytes   uint64   `json:"rxBytes"`
 	TxPackets uint64   `json:"txPackets"` // to the pod
 	TxBytes   uint64   `json:"txBytes"`

@@ -246,7 +246,10 @@ type Workload struct {
 	// True when the namespace (or the pod) asks for the mesh.
 	Mesh bool `protobuf:"varint,7,opt,name=mesh,proto3" json:"mesh,omitempty"`
 	// The pod shares the node's network namespace; it is never captured.
-	HostNetwork   bool `protobuf:"varint,8,opt,name=host_network,json=hostNetwork,proto3" json:"host_network,omitempty"`
+	HostNetwork bool `protobuf:"varint,8,opt,name=host_network,json=hostNetwork,proto3" json:"host_network,omitempty"`
+	// The pod asks for the socket bypass, which works between two such pods of
+	// one node.
+	SocketBypass  bool `protobuf:"varint,9,opt,name=socket_bypass,json=socketBypass,proto3" json:"socket_bypass,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,6 +336,13 @@ func (x *Workload) GetMesh() bool {
 func (x *Workload) GetHostNetwork() bool {
 	if x != nil {
 		return x.HostNetwork
+	}
+	return false
+}
+
+func (x *Workload) GetSocketBypass() bool {
+	if x != nil {
+		return x.SocketBypass
 	}
 	return false
 }
@@ -726,7 +736,7 @@ const file_heddle_proto_rawDesc = "" +
 	"\fheddle.proto\x12\theddle.v1\".\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04zone\x18\x02 \x01(\tR\x04zone\"\xe0\x01\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\"\x85\x02\n" +
 	"\bWorkload\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -735,7 +745,8 @@ const file_heddle_proto_rawDesc = "" +
 	"\x0fservice_account\x18\x05 \x01(\tR\x0eserviceAccount\x12\x1c\n" +
 	"\taddresses\x18\x06 \x03(\fR\taddresses\x12\x12\n" +
 	"\x04mesh\x18\a \x01(\bR\x04mesh\x12!\n" +
-	"\fhost_network\x18\b \x01(\bR\vhostNetwork\"\xc8\x01\n" +
+	"\fhost_network\x18\b \x01(\bR\vhostNetwork\x12#\n" +
+	"\rsocket_bypass\x18\t \x01(\bR\fsocketBypass\"\xc8\x01\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +

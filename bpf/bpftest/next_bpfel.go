@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type nextAddr struct {
+	_ structs.HostLayout
+	B [16]uint8
+}
+
 type nextAffinityKey struct {
 	_       structs.HostLayout
 	Service uint64
@@ -20,15 +25,20 @@ type nextAffinityKey struct {
 }
 
 type nextAffinityVal struct {
-	_    structs.HostLayout
-	Addr struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
+	_      structs.HostLayout
+	Addr   nextAddr
 	PortBe uint16
 	Pad    [6]uint8
 	Next   uint64
 	LastNs uint64
+}
+
+type nextBypassVal struct {
+	_    structs.HostLayout
+	Self nextSockKey
+	Peer nextSockKey
+	Way  uint32
+	Pad  uint32
 }
 
 type nextClusterVal struct {
@@ -38,21 +48,21 @@ type nextClusterVal struct {
 }
 
 type nextConnVal struct {
-	_           structs.HostLayout
-	ServiceAddr struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
-	EndpointAddr struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
+	_              structs.HostLayout
+	ServiceAddr    nextAddr
+	EndpointAddr   nextAddr
 	ServicePortBe  uint16
 	EndpointPortBe uint16
 	Flags          uint32
 	Next           uint64
 	Service        uint64
 	Cluster        uint64
+}
+
+type nextCreditVal struct {
+	_       structs.HostLayout
+	Waiting int64
+	Used    uint64
 }
 
 type nextEndpointKey struct {
@@ -63,22 +73,16 @@ type nextEndpointKey struct {
 }
 
 type nextEndpointVal struct {
-	_    structs.HostLayout
-	Addr struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
+	_       structs.HostLayout
+	Addr    nextAddr
 	PortBe  uint16
 	Pad     [6]uint8
 	Cluster uint64
 }
 
 type nextFastKey struct {
-	_    structs.HostLayout
-	Addr [2]struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
+	_      structs.HostLayout
+	Addr   [2]nextAddr
 	PortBe [2]uint16
 	Pad    uint32
 }
@@ -101,27 +105,18 @@ type nextFastVal struct {
 }
 
 type nextFlowKey struct {
-	_     structs.HostLayout
-	Netns uint64
-	Src   struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
-	Dst struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
+	_         structs.HostLayout
+	Netns     uint64
+	Src       nextAddr
+	Dst       nextAddr
 	SrcPortBe uint16
 	DstPortBe uint16
 	Pad       uint32
 }
 
 type nextFlowVal struct {
-	_           structs.HostLayout
-	ServiceAddr struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
+	_             structs.HostLayout
+	ServiceAddr   nextAddr
 	ServicePortBe uint16
 	Pad           [6]uint8
 }
@@ -151,21 +146,15 @@ type nextIfaceVal struct {
 	Netns     uint64
 	AddrCount uint32
 	Flags     uint32
-	Addr      [4]struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
+	Addr      [4]nextAddr
 }
 
 type nextMemberKey struct {
 	_       structs.HostLayout
 	Service uint64
-	Addr    struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
-	PortBe uint16
-	Pad    [6]uint8
+	Addr    nextAddr
+	PortBe  uint16
+	Pad     [6]uint8
 }
 
 type nextMemberVal struct {
@@ -176,15 +165,9 @@ type nextMemberVal struct {
 type nextPeersVal struct {
 	_    structs.HostLayout
 	Peer [8]struct {
-		_           structs.HostLayout
-		ServiceAddr struct {
-			_ structs.HostLayout
-			B [16]uint8
-		}
-		EndpointAddr struct {
-			_ structs.HostLayout
-			B [16]uint8
-		}
+		_              structs.HostLayout
+		ServiceAddr    nextAddr
+		EndpointAddr   nextAddr
 		ServicePortBe  uint16
 		EndpointPortBe uint16
 		Pad            uint32
@@ -209,11 +192,8 @@ type nextRefusalKey struct {
 }
 
 type nextServiceKey struct {
-	_    structs.HostLayout
-	Addr struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
+	_      structs.HostLayout
+	Addr   nextAddr
 	Scope  uint64
 	PortBe uint16
 	Proto  uint8
@@ -228,6 +208,16 @@ type nextServiceVal struct {
 	Next      uint64
 	Flags     uint32
 	AffinityS uint32
+}
+
+type nextSockKey struct {
+	_            structs.HostLayout
+	Netns        uint64
+	Local        nextAddr
+	Remote       nextAddr
+	LocalPortBe  uint16
+	RemotePortBe uint16
+	Pad          uint32
 }
 
 type nextSplitVal struct {
@@ -246,12 +236,9 @@ type nextStatKey struct {
 	_       structs.HostLayout
 	Service uint64
 	Cluster uint64
-	Addr    struct {
-		_ structs.HostLayout
-		B [16]uint8
-	}
-	PortBe uint16
-	Pad    [6]uint8
+	Addr    nextAddr
+	PortBe  uint16
+	Pad     [6]uint8
 }
 
 type nextStatVal struct {
@@ -265,43 +252,53 @@ type nextStatVal struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	nextMapHdAffinity    = "hd_affinity"
-	nextMapHdClusters    = "hd_clusters"
-	nextMapHdConns       = "hd_conns"
-	nextMapHdEndpoints   = "hd_endpoints"
-	nextMapHdFast        = "hd_fast"
-	nextMapHdFastUse     = "hd_fast_use"
-	nextMapHdFlows       = "hd_flows"
-	nextMapHdHandshakes  = "hd_handshakes"
-	nextMapHdIfStats     = "hd_if_stats"
-	nextMapHdIfaces      = "hd_ifaces"
-	nextMapHdMembers     = "hd_members"
-	nextMapHdOwn         = "hd_own"
-	nextMapHdPeers       = "hd_peers"
-	nextMapHdPods        = "hd_pods"
-	nextMapHdReasons     = "hd_reasons"
-	nextMapHdRefusals    = "hd_refusals"
-	nextMapHdServices    = "hd_services"
-	nextMapHdSplits      = "hd_splits"
-	nextMapHdStats       = "hd_stats"
-	nextProgHdConnect4   = "hd_connect4"
-	nextProgHdConnect6   = "hd_connect6"
-	nextProgHdFastEnd    = "hd_fast_end"
-	nextProgHdGetpeer4   = "hd_getpeer4"
-	nextProgHdGetpeer6   = "hd_getpeer6"
-	nextProgHdGetsockopt = "hd_getsockopt"
-	nextProgHdRecvmsg4   = "hd_recvmsg4"
-	nextProgHdRecvmsg6   = "hd_recvmsg6"
-	nextProgHdRelease    = "hd_release"
-	nextProgHdSendmsg4   = "hd_sendmsg4"
-	nextProgHdSendmsg6   = "hd_sendmsg6"
-	nextProgHdSockops    = "hd_sockops"
-	nextProgHdTcIn       = "hd_tc_in"
-	nextProgHdTcOut      = "hd_tc_out"
-	nextProgHdWhy        = "hd_why"
-	nextVarCfgFastPath   = "cfg_fast_path"
-	nextVarCfgFastShare  = "cfg_fast_share"
-	nextVarCfgSetRetval  = "cfg_set_retval"
+	nextMapHdAffinity     = "hd_affinity"
+	nextMapHdBypass       = "hd_bypass"
+	nextMapHdBypassed     = "hd_bypassed"
+	nextMapHdClusters     = "hd_clusters"
+	nextMapHdConns        = "hd_conns"
+	nextMapHdCredit       = "hd_credit"
+	nextMapHdEndpoints    = "hd_endpoints"
+	nextMapHdFast         = "hd_fast"
+	nextMapHdFastUse      = "hd_fast_use"
+	nextMapHdFlows        = "hd_flows"
+	nextMapHdHandshakes   = "hd_handshakes"
+	nextMapHdIfStats      = "hd_if_stats"
+	nextMapHdIfaces       = "hd_ifaces"
+	nextMapHdMembers      = "hd_members"
+	nextMapHdOwn          = "hd_own"
+	nextMapHdPeers        = "hd_peers"
+	nextMapHdPods         = "hd_pods"
+	nextMapHdReasons      = "hd_reasons"
+	nextMapHdRefusals     = "hd_refusals"
+	nextMapHdServices     = "hd_services"
+	nextMapHdShares       = "hd_shares"
+	nextMapHdSocks        = "hd_socks"
+	nextMapHdSplits       = "hd_splits"
+	nextMapHdStats        = "hd_stats"
+	nextProgHdConnect4    = "hd_connect4"
+	nextProgHdConnect6    = "hd_connect6"
+	nextProgHdFastEnd     = "hd_fast_end"
+	nextProgHdGetpeer4    = "hd_getpeer4"
+	nextProgHdGetpeer6    = "hd_getpeer6"
+	nextProgHdGetsockopt  = "hd_getsockopt"
+	nextProgHdMsg         = "hd_msg"
+	nextProgHdRecv        = "hd_recv"
+	nextProgHdRecvmsg4    = "hd_recvmsg4"
+	nextProgHdRecvmsg6    = "hd_recvmsg6"
+	nextProgHdRelease     = "hd_release"
+	nextProgHdSendmsg4    = "hd_sendmsg4"
+	nextProgHdSendmsg6    = "hd_sendmsg6"
+	nextProgHdSetsockopt  = "hd_setsockopt"
+	nextProgHdSockops     = "hd_sockops"
+	nextProgHdTcIn        = "hd_tc_in"
+	nextProgHdTcOut       = "hd_tc_out"
+	nextProgHdWhy         = "hd_why"
+	nextVarCfgBypass      = "cfg_bypass"
+	nextVarCfgBypassShare = "cfg_bypass_share"
+	nextVarCfgFastPath    = "cfg_fast_path"
+	nextVarCfgFastShare   = "cfg_fast_share"
+	nextVarCfgSetRetval   = "cfg_set_retval"
 )
 
 // loadNext returns the embedded CollectionSpec for next.
@@ -352,11 +349,14 @@ type nextProgramSpecs struct {
 	HdGetpeer4   *ebpf.ProgramSpec `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.ProgramSpec `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.ProgramSpec `ebpf:"hd_getsockopt"`
+	HdMsg        *ebpf.ProgramSpec `ebpf:"hd_msg"`
+	HdRecv       *ebpf.ProgramSpec `ebpf:"hd_recv"`
 	HdRecvmsg4   *ebpf.ProgramSpec `ebpf:"hd_recvmsg4"`
 	HdRecvmsg6   *ebpf.ProgramSpec `ebpf:"hd_recvmsg6"`
 	HdRelease    *ebpf.ProgramSpec `ebpf:"hd_release"`
 	HdSendmsg4   *ebpf.ProgramSpec `ebpf:"hd_sendmsg4"`
 	HdSendmsg6   *ebpf.ProgramSpec `ebpf:"hd_sendmsg6"`
+	HdSetsockopt *ebpf.ProgramSpec `ebpf:"hd_setsockopt"`
 	HdSockops    *ebpf.ProgramSpec `ebpf:"hd_sockops"`
 	HdTcIn       *ebpf.ProgramSpec `ebpf:"hd_tc_in"`
 	HdTcOut      *ebpf.ProgramSpec `ebpf:"hd_tc_out"`
@@ -368,8 +368,11 @@ type nextProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type nextMapSpecs struct {
 	HdAffinity   *ebpf.MapSpec `ebpf:"hd_affinity"`
+	HdBypass     *ebpf.MapSpec `ebpf:"hd_bypass"`
+	HdBypassed   *ebpf.MapSpec `ebpf:"hd_bypassed"`
 	HdClusters   *ebpf.MapSpec `ebpf:"hd_clusters"`
 	HdConns      *ebpf.MapSpec `ebpf:"hd_conns"`
+	HdCredit     *ebpf.MapSpec `ebpf:"hd_credit"`
 	HdEndpoints  *ebpf.MapSpec `ebpf:"hd_endpoints"`
 	HdFast       *ebpf.MapSpec `ebpf:"hd_fast"`
 	HdFastUse    *ebpf.MapSpec `ebpf:"hd_fast_use"`
@@ -384,6 +387,8 @@ type nextMapSpecs struct {
 	HdReasons    *ebpf.MapSpec `ebpf:"hd_reasons"`
 	HdRefusals   *ebpf.MapSpec `ebpf:"hd_refusals"`
 	HdServices   *ebpf.MapSpec `ebpf:"hd_services"`
+	HdShares     *ebpf.MapSpec `ebpf:"hd_shares"`
+	HdSocks      *ebpf.MapSpec `ebpf:"hd_socks"`
 	HdSplits     *ebpf.MapSpec `ebpf:"hd_splits"`
 	HdStats      *ebpf.MapSpec `ebpf:"hd_stats"`
 }
@@ -392,9 +397,11 @@ type nextMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type nextVariableSpecs struct {
-	CfgFastPath  *ebpf.VariableSpec `ebpf:"cfg_fast_path"`
-	CfgFastShare *ebpf.VariableSpec `ebpf:"cfg_fast_share"`
-	CfgSetRetval *ebpf.VariableSpec `ebpf:"cfg_set_retval"`
+	CfgBypass      *ebpf.VariableSpec `ebpf:"cfg_bypass"`
+	CfgBypassShare *ebpf.VariableSpec `ebpf:"cfg_bypass_share"`
+	CfgFastPath    *ebpf.VariableSpec `ebpf:"cfg_fast_path"`
+	CfgFastShare   *ebpf.VariableSpec `ebpf:"cfg_fast_share"`
+	CfgSetRetval   *ebpf.VariableSpec `ebpf:"cfg_set_retval"`
 }
 
 // nextObjects contains all objects after they have been loaded into the kernel.
@@ -418,8 +425,11 @@ func (o *nextObjects) Close() error {
 // It can be passed to loadNextObjects or ebpf.CollectionSpec.LoadAndAssign.
 type nextMaps struct {
 	HdAffinity   *ebpf.Map `ebpf:"hd_affinity"`
+	HdBypass     *ebpf.Map `ebpf:"hd_bypass"`
+	HdBypassed   *ebpf.Map `ebpf:"hd_bypassed"`
 	HdClusters   *ebpf.Map `ebpf:"hd_clusters"`
 	HdConns      *ebpf.Map `ebpf:"hd_conns"`
+	HdCredit     *ebpf.Map `ebpf:"hd_credit"`
 	HdEndpoints  *ebpf.Map `ebpf:"hd_endpoints"`
 	HdFast       *ebpf.Map `ebpf:"hd_fast"`
 	HdFastUse    *ebpf.Map `ebpf:"hd_fast_use"`
@@ -434,6 +444,8 @@ type nextMaps struct {
 	HdReasons    *ebpf.Map `ebpf:"hd_reasons"`
 	HdRefusals   *ebpf.Map `ebpf:"hd_refusals"`
 	HdServices   *ebpf.Map `ebpf:"hd_services"`
+	HdShares     *ebpf.Map `ebpf:"hd_shares"`
+	HdSocks      *ebpf.Map `ebpf:"hd_socks"`
 	HdSplits     *ebpf.Map `ebpf:"hd_splits"`
 	HdStats      *ebpf.Map `ebpf:"hd_stats"`
 }
@@ -441,8 +453,11 @@ type nextMaps struct {
 func (m *nextMaps) Close() error {
 	return _NextClose(
 		m.HdAffinity,
+		m.HdBypass,
+		m.HdBypassed,
 		m.HdClusters,
 		m.HdConns,
+		m.HdCredit,
 		m.HdEndpoints,
 		m.HdFast,
 		m.HdFastUse,
@@ -457,6 +472,8 @@ func (m *nextMaps) Close() error {
 		m.HdReasons,
 		m.HdRefusals,
 		m.HdServices,
+		m.HdShares,
+		m.HdSocks,
 		m.HdSplits,
 		m.HdStats,
 	)
@@ -466,9 +483,11 @@ func (m *nextMaps) Close() error {
 //
 // It can be passed to loadNextObjects or ebpf.CollectionSpec.LoadAndAssign.
 type nextVariables struct {
-	CfgFastPath  *ebpf.Variable `ebpf:"cfg_fast_path"`
-	CfgFastShare *ebpf.Variable `ebpf:"cfg_fast_share"`
-	CfgSetRetval *ebpf.Variable `ebpf:"cfg_set_retval"`
+	CfgBypass      *ebpf.Variable `ebpf:"cfg_bypass"`
+	CfgBypassShare *ebpf.Variable `ebpf:"cfg_bypass_share"`
+	CfgFastPath    *ebpf.Variable `ebpf:"cfg_fast_path"`
+	CfgFastShare   *ebpf.Variable `ebpf:"cfg_fast_share"`
+	CfgSetRetval   *ebpf.Variable `ebpf:"cfg_set_retval"`
 }
 
 // nextPrograms contains all programs after they have been loaded into the kernel.
@@ -481,11 +500,14 @@ type nextPrograms struct {
 	HdGetpeer4   *ebpf.Program `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.Program `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.Program `ebpf:"hd_getsockopt"`
+	HdMsg        *ebpf.Program `ebpf:"hd_msg"`
+	HdRecv       *ebpf.Program `ebpf:"hd_recv"`
 	HdRecvmsg4   *ebpf.Program `ebpf:"hd_recvmsg4"`
 	HdRecvmsg6   *ebpf.Program `ebpf:"hd_recvmsg6"`
 	HdRelease    *ebpf.Program `ebpf:"hd_release"`
 	HdSendmsg4   *ebpf.Program `ebpf:"hd_sendmsg4"`
 	HdSendmsg6   *ebpf.Program `ebpf:"hd_sendmsg6"`
+	HdSetsockopt *ebpf.Program `ebpf:"hd_setsockopt"`
 	HdSockops    *ebpf.Program `ebpf:"hd_sockops"`
 	HdTcIn       *ebpf.Program `ebpf:"hd_tc_in"`
 	HdTcOut      *ebpf.Program `ebpf:"hd_tc_out"`
@@ -500,11 +522,14 @@ func (p *nextPrograms) Close() error {
 		p.HdGetpeer4,
 		p.HdGetpeer6,
 		p.HdGetsockopt,
+		p.HdMsg,
+		p.HdRecv,
 		p.HdRecvmsg4,
 		p.HdRecvmsg6,
 		p.HdRelease,
 		p.HdSendmsg4,
 		p.HdSendmsg6,
+		p.HdSetsockopt,
 		p.HdSockops,
 		p.HdTcIn,
 		p.HdTcOut,

@@ -54,7 +54,6 @@ static __noinline bool fast_remove(const struct fast_key *key)
 {
 	struct fast_val *flow, copy;
 	__u32 client;
-	__u64 *use;
 
 	if (!key)
 		return false;
@@ -65,9 +64,7 @@ static __noinline bool fast_remove(const struct fast_key *key)
 	if (bpf_map_delete_elem(&hd_fast, key))
 		return false;
 	client = copy.end[copy.client & 1].ifindex;
-	use = bpf_map_lookup_elem(&hd_fast_use, &client);
-	if (use)
-		__sync_fetch_and_add(use, -1);
+	give_share(&hd_fast_use, &client);
 	count_sent(&copy.end[0], copy.end[1].ifindex);
 	count_sent(&copy.end[1], copy.end[0].ifindex);
 	return true;
@@ -162,32 +159,6 @@ static __always_inline int fast_forward(struct __sk_buff *skb)
 	return bpf_redirect_peer(to.ifindex, 0);
 }
 
-/* Whether a client's share of hd_fast has room; takes it. */
-static __always_inline bool take_share(__u32 ifindex)
-{
-	__u64 *use, zero = 0;
-
-	use = bpf_map_lookup_elem(&hd_fast_use, &ifindex);
-	if (!use) {
-		bpf_map_update_elem(&hd_fast_use, &ifindex, &zero, BPF_NOEXIST);
-		use = bpf_map_lookup_elem(&hd_fast_use, &ifindex);
-		if (!use)
-			return false;
-	}
-	if (__sync_fetch_and_add(use, 1) < cfg_fast_share)
-		return true;
-	__sync_fetch_and_add(use, -1);
-	return false;
-}
-
-static __always_inline void give_share(__u32 ifindex)
-{
-	__u64 *use = bpf_map_lookup_elem(&hd_fast_use, &ifindex);
-
-	if (use)
-		__sync_fetch_and_add(use, -1);
-}
-
 static __always_inline bool read_eth(struct __sk_buff *skb, __u8 *eth)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -217,12 +188,12 @@ static __always_inline void fast_start(struct __sk_buff *skb, const struct segme
 		flow.end[0] = to_client;
 		flow.end[1] = to_server;
 	}
-	if (!take_share(hand->client_ifindex)) {
+	if (!take_share(&hd_fast_use, &hand->client_ifindex, cfg_fast_share)) {
 		count_reason(REASON_FAST_SHARE);
 		return;
 	}
 	if (bpf_map_update_elem(&hd_fast, &s->key, &flow, BPF_NOEXIST)) {
-		give_share(hand->client_ifindex);
+		give_share(&hd_fast_use, &hand->client_ifindex);
 		count_reason(REASON_FAST_FULL);
 		return;
 	}

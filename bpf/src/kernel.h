@@ -11,6 +11,7 @@ typedef unsigned short __u16;
 typedef unsigned int __u32;
 typedef int __s32;
 typedef unsigned long long __u64;
+typedef long long __s64;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef _Bool bool;
@@ -42,6 +43,7 @@ enum {
 	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_SOCKHASH = 18,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 };
 
@@ -52,8 +54,12 @@ enum {
 
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
+enum { BPF_F_INGRESS = 1 };
+enum { SK_DROP = 0, SK_PASS = 1 };
 
-/* Helpers, by their number. All but set_retval are older than Linux 5.15. */
+/* Helpers, by their number. Those that are newer than Linux 5.15 say so. */
+struct tcp_sock;
+
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
@@ -63,6 +69,9 @@ static long (*bpf_skb_store_bytes)(void *skb, __u32 offset, const void *from, __
 static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
 static long (*bpf_skb_pull_data)(void *skb, __u32 len) = (void *)39;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
+static long (*bpf_sock_ops_cb_flags_set)(void *ctx, __u32 flags) = (void *)59;
+static long (*bpf_sock_hash_update)(void *ctx, void *map, void *key, __u64 flags) = (void *)70;
+static long (*bpf_msg_redirect_hash)(void *msg, void *map, void *key, __u64 flags) = (void *)71;
 static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
 static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
@@ -70,7 +79,9 @@ static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static long (*bpf_seq_write)(void *seq, const void *data, __u32 len) = (void *)127;
 static long (*bpf_redirect_peer)(__u32 ifindex, __u64 flags) = (void *)155;
 static long (*bpf_check_mtu)(void *skb, __u32 ifindex, __u32 *mtu_len, __s32 len_diff, __u64 flags) = (void *)163;
+static struct tcp_sock *(*bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
 static int (*bpf_set_retval)(int retval) = (void *)187; /* Linux 5.18 */
+static void *(*bpf_skc_to_mptcp_sock)(void *sk) = (void *)196; /* Linux 5.19 */
 
 enum { BPF_MTU_CHK_SEGS = 1 };
 
@@ -122,7 +133,14 @@ struct bpf_sock_ops {
 	__u32 remote_port; /* network order, in the upper 16 bits on little-endian */
 	__u32 local_port;  /* host order */
 	__u32 is_fullsock;
-	__u32 unused[23];  /* snd_cwnd to sk_txhash */
+	__u32 unused[2];   /* snd_cwnd, srtt_us */
+	__u32 cb_flags;
+	__u32 state;
+	__u32 unused2[13]; /* rtt_min to segs_in */
+	__u32 data_segs_in;
+	__u32 segs_out;
+	__u32 data_segs_out;
+	__u32 unused3[3];  /* lost_out to sk_txhash */
 	__u64 bytes_received;
 	__u64 bytes_acked;
 	__pointer(struct bpf_sock *, sk);
@@ -136,6 +154,20 @@ struct bpf_sockopt {
 	__s32 optname;
 	__s32 optlen;
 	__s32 retval;
+};
+
+struct sk_msg_md {
+	__pointer(void *, data);
+	__pointer(void *, data_end);
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 size;
+	__pointer(struct bpf_sock *, sk);
 };
 
 struct __sk_buff {
@@ -202,7 +234,10 @@ enum {
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
 	BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
 	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
+	BPF_SOCK_OPS_STATE_CB = 10,
 };
+
+enum { BPF_SOCK_OPS_STATE_CB_FLAG = 1 << 2 };
 
 /* What a TC program returns: "go on" is the same number under tcx (TCX_NEXT)
  * and under clsact (TC_ACT_UNSPEC), and so is "drop". */
@@ -212,6 +247,7 @@ enum {
 	AF_INET = 2,
 	AF_INET6 = 10,
 	SOL_IP = 0,
+	SOL_TCP = 6,
 	SOL_IPV6 = 41,
 	SO_ORIGINAL_DST = 80, /* IP6T_SO_ORIGINAL_DST is the same number */
 	IPPROTO_HOPOPTS = 0,
@@ -225,8 +261,13 @@ enum {
 	ETH_P_IP = 0x0800,
 	ETH_P_ARP = 0x0806,
 	ETH_P_IPV6 = 0x86dd,
+	ENOPROTOOPT = 92,
 	ECONNREFUSED = 111,
 	TCP_ESTABLISHED = 1, /* also the state of a connected UDP socket */
+	TCP_CLOSE = 7,
+	TCP_ULP = 31,
+	MSG_PEEK = 0x2,
+	MSG_ERRQUEUE = 0x2000,
 };
 
 _Static_assert(__builtin_offsetof(struct bpf_sock, state) == 72, "bpf_sock");
@@ -234,6 +275,7 @@ _Static_assert(__builtin_offsetof(struct bpf_sock_addr, sk) == 64, "bpf_sock_add
 _Static_assert(__builtin_offsetof(struct bpf_sock_ops, sk) == 184, "bpf_sock_ops");
 _Static_assert(__builtin_offsetof(struct bpf_sockopt, retval) == 36, "bpf_sockopt");
 _Static_assert(__builtin_offsetof(struct __sk_buff, data_end) == 80, "__sk_buff");
+_Static_assert(__builtin_offsetof(struct sk_msg_md, sk) == 72, "sk_msg_md");
 _Static_assert(__builtin_offsetof(struct __sk_buff, gso_segs) == 164, "__sk_buff");
 _Static_assert(sizeof(struct bpf_ct_opts) == 12, "bpf_ct_opts");
 

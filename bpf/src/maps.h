@@ -18,6 +18,8 @@
 #define MAX_OWN 64
 #define MAX_FAST 65536
 #define MAX_HANDSHAKES 8192
+#define MAX_BYPASS (MAX_PODS * MAX_POD_ADDRS)
+#define MAX_SOCKS 16384 /* two for each connection */
 
 #define HD_CONFIG (BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG)
 
@@ -154,6 +156,36 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_BYPASS);
+	__uint(map_flags, HD_CONFIG);
+	__type(key, struct addr);
+	__type(value, __u64); /* network namespace cookie */
+} hd_bypass SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, MAX_SOCKS);
+	__type(key, struct sock_key);
+	__type(value, __u64); /* user space reads the socket's cookie */
+} hd_socks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct bypass_val);
+} hd_bypassed SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SOCKS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct sock_key);
+	__type(value, struct credit_val);
+} hd_credit SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_PODS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32); /* ifindex */
@@ -166,5 +198,13 @@ struct {
 	__type(key, struct fast_key);
 	__type(value, struct handshake_val);
 } hd_handshakes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PODS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64); /* network namespace cookie */
+	__type(value, __u64); /* sockets that count against its share */
+} hd_shares SEC(".maps");
 
 #endif

@@ -4,28 +4,6 @@
 #ifndef HD_SOCKOPS_H
 #define HD_SOCKOPS_H
 
-static __always_inline void read_ends(struct bpf_sock_ops *ctx, struct addr *local,
-				      struct addr *remote)
-{
-	if (ctx->family == AF_INET6) {
-		addr_set6(local, ctx->local_ip6);
-		addr_set6(remote, ctx->remote_ip6);
-	} else {
-		addr_set4(local, ctx->local_ip4);
-		addr_set4(remote, ctx->remote_ip4);
-	}
-}
-
-static __always_inline __be16 local_port_be(struct bpf_sock_ops *ctx)
-{
-	return bpf_htons((__u16)ctx->local_port);
-}
-
-static __always_inline __be16 remote_port_be(struct bpf_sock_ops *ctx)
-{
-	return ctx->remote_port >> 16;
-}
-
 /* Just before the SYN: the source port is known, and no accept can be earlier.
  * Only a connection that cannot leave the namespace is noted: a pod that
  * reaches itself through a service. */
@@ -97,9 +75,15 @@ int hd_sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		on_connected(sk);
+		join_bypass(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		on_accepted(ctx, sk);
+		join_bypass(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] == TCP_CLOSE)
+			leave_bypass(sk);
 		break;
 	}
 	return ALLOW;

@@ -55,14 +55,24 @@ enum reason {
 	REASON_FAST_BARRED = 20,     /* stays on the stack: one interface may not take part */
 	REASON_FAST_TRANSLATED = 21, /* stays on the stack: which translates its addresses */
 	REASON_FAST_MTU = 22,        /* a packet through the stack: too long for the other interface */
-	REASON_MAX = 23,
+	REASON_BYPASSED = 23,        /* a connection's bytes go from socket to socket */
+	REASON_BYPASS_FULL = 24,     /* stays on TCP: hd_socks is full */
+	REASON_BYPASS_SHARE = 25,    /* stays on TCP: the pod has its share of hd_socks */
+	REASON_BYPASS_ULP = 26,      /* setsockopt refused: TLS on a bypassed socket */
+	REASON_BYPASS_LATE = 27,     /* one direction stays on TCP: its first bytes went that way */
+	REASON_BYPASS_SLOW = 28,     /* one direction goes on over TCP: its reader is behind */
+	REASON_MAX = 29,
+};
+
+enum pod_flag {
+	POD_BYPASS = 1, /* its sockets may join hd_socks */
 };
 
 /* hd_pods: network namespace cookie -> the enrolled pod living in it. */
 struct pod_val {
 	__u64 scope;   /* id of the pod's Kubernetes namespace, see service_key */
 	__u32 ifindex; /* host side of its interface; 0 when there is none */
-	__u32 flags;   /* none yet */
+	enum pod_flag flags;
 };
 
 /* hd_services: what a client dials. */
@@ -297,6 +307,39 @@ struct handshake_val {
 	__u8 client;   /* index of the client's end */
 	__u8 answered; /* the SYN-ACK has passed */
 	__u8 pad;
+};
+
+/* The socket bypass, see bypass.h. A socket is named by its own end, and so
+ * that its peer can name it: hd_socks and hd_credit have this key. Sockets
+ * outlive an upgrade inside hd_socks, so it never changes. */
+struct sock_key {
+	__u64 netns;
+	struct addr local;
+	struct addr remote;
+	__be16 local_port_be;
+	__be16 remote_port_be;
+	__u32 pad;
+};
+
+/* Which way the bytes go that a socket sends. */
+enum way {
+	WAY_OPEN = 0,   /* it has sent nothing yet */
+	WAY_BYPASS = 1,
+	WAY_TCP = 2,    /* for the rest of the connection */
+};
+
+/* hd_bypassed: per socket in hd_socks. */
+struct bypass_val {
+	struct sock_key self;
+	struct sock_key peer;
+	enum way way;
+	__u32 pad;
+};
+
+/* hd_credit: per socket in hd_socks, what its peer sent around TCP. */
+struct credit_val {
+	__s64 waiting; /* bytes that were sent and not read */
+	__u64 used;    /* 0: nothing came this way yet */
 };
 
 /* Input and output of the decision, shared by the hooks, by `heddlectl why`

@@ -132,6 +132,7 @@ func renderPod(w io.Writer, list []answer[admin.Pod]) {
 				line(w, "mesh", "not captured: %s", p.Reason)
 				mode = "no programs"
 			}
+			line(w, "bypass", "%s", orDash(p.Bypass))
 			line(w, "netns", "cookie %d", p.Netns)
 			line(w, "interface", "%s (index %d, %s)", orDash(p.Interface), p.Ifindex, mode)
 			line(w, "from pod", "%s", traffic(p.RxPackets, p.RxBytes))

@@ -178,6 +178,7 @@ func renderNode(w io.Writer, n *nodeReport, now time.Time) {
 	}
 	line(w, "maps", "%s", orDash(fullest(n.Maps)))
 	renderFeatures(w, n.Features)
+	renderMechanisms(w, n.Mechanisms)
 	renderReasons(w, n.Reasons)
 	renderProblems(w, n.Problems, now)
 	fmt.Fprintln(w)
@@ -228,9 +229,22 @@ func renderFeatures(w io.Writer, features []admin.Feature) {
 	}
 }
 
+// renderMechanisms shows what serves connections. Why one is off stands among
+// the features.
+func renderMechanisms(w io.Writer, mechanisms []admin.Mechanism) {
+	for _, m := range mechanisms {
+		if m.On || m.Now > 0 {
+			line(w, "serves", "%s: %s now, %s in all", m.Name, plural(int(m.Now), "connection"), number(m.Total))
+		}
+	}
+}
+
 // passing are the reasons of connections that Heddle served or left alone; all
 // others refuse a connection or drop a packet.
-var passing = []string{"balanced", "affinity", "not_service", "not_enrolled", "own_socket", "protocol", "service_unhooked"}
+var passing = []string{
+	"balanced", "affinity", "not_service", "not_enrolled", "own_socket", "protocol", "service_unhooked",
+	"bypassed", "bypass_full", "bypass_share", "bypass_late", "bypass_slow",
+}
 
 func renderReasons(w io.Writer, reasons []admin.Count) {
 	var passed, refused []admin.Count

@@ -51,6 +51,7 @@ func (f *agentFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.config.Zone, "zone", "", "zone of this node (default what the control plane says)")
 	flags.StringVar(&f.config.TC, "tc", node.DefaultTC, "how to attach to interfaces: auto, tcx or clsact")
 	flags.StringVar(&f.config.FastPath, "fast-path", node.DefaultFastPath, "let packets between pods of the node skip its network stack: auto (where the self-test passes) or off")
+	flags.StringVar(&f.config.SocketBypass, "socket-bypass", node.DefaultSocketBypass, "auto: for pods that are labelled heddle.io/socket-bypass=enabled; off: for none")
 	flags.Uint32Var(&f.config.MaxPods, "max-pods", 0, "pods in the mesh on this node (default the built-in size, as for all --max flags)")
 	flags.Uint32Var(&f.config.MaxServices, "max-services", 0, "addresses and ports of services")
 	flags.Uint32Var(&f.config.MaxSplits, "max-splits", 0, "service ports with more than one backend")

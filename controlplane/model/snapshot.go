@@ -40,6 +40,10 @@ const (
 	MeshDisabled = "disabled"
 )
 
+// BypassLabel is the label of pods whose application takes what the socket
+// bypass changes; it works between two such pods. Values as for MeshLabel.
+const BypassLabel = "heddle.io/socket-bypass"
+
 // Namespace is a namespace.
 type Namespace struct {
 	Name string

@@ -63,6 +63,9 @@ func workloadText(m *xds.Workload) string {
 	if m.HostNetwork {
 		line += " host"
 	}
+	if m.SocketBypass {
+		line += " bypass"
+	}
 	return line + "\n"
 }
 

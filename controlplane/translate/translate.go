@@ -140,10 +140,12 @@ func (b *build) nodes() {
 // capture it before the network is set up.
 func (b *build) workloads() {
 	for _, n := range b.Namespaces {
-		b.checkLabel("Namespace "+n.Name, n.Mesh)
+		b.checkLabel("Namespace "+n.Name, model.MeshLabel, n.Mesh)
 	}
 	for _, p := range b.Pods {
-		b.checkLabel("Pod "+p.String(), p.Labels[model.MeshLabel])
+		for _, label := range []string{model.MeshLabel, model.BypassLabel} {
+			b.checkLabel("Pod "+p.String(), label, p.Labels[label])
+		}
 		if p.Node == "" || p.Finished {
 			continue
 		}
@@ -161,16 +163,17 @@ func (b *build) workloads() {
 			Addresses:      encode(p.Addresses),
 			Mesh:           mesh,
 			HostNetwork:    p.HostNetwork,
+			SocketBypass:   p.Labels[model.BypassLabel] == model.MeshEnabled,
 		}, NodeAudience(p.Node))
 	}
 }
 
-func (b *build) checkLabel(object, value string) {
+func (b *build) checkLabel(object, label, value string) {
 	switch value {
 	case "", model.MeshEnabled, model.MeshDisabled:
 		return
 	}
-	b.problem(object, "InvalidLabel", fmt.Sprintf("label %s is %+.80q and has no effect; use %s or %s", model.MeshLabel, value, model.MeshEnabled, model.MeshDisabled))
+	b.problem(object, "InvalidLabel", fmt.Sprintf("label %s is %+.80q and has no effect; use %s or %s", label, value, model.MeshEnabled, model.MeshDisabled))
 }
 
 func encode(addresses []netip.Addr) [][]byte {

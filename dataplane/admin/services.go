@@ -322,6 +322,9 @@ func Pods(pods []api.Pod, t Tables) ([]api.Pod, error) {
 	return pods, nil
 }
 
+// served are the reasons that count the connections of a mechanism.
+var served = map[string]bpf.Reason{"socket_bypass": bpf.ReasonBypassed}
+
 // Status adds the counters to what the node says of itself.
 func Status(s api.AgentStatus, v *View, t Tables) (api.AgentStatus, error) {
 	if v != nil {
@@ -331,6 +334,9 @@ func Status(s api.AgentStatus, v *View, t Tables) (api.AgentStatus, error) {
 	reasons, err := t.Reasons()
 	if err != nil {
 		return s, err
+	}
+	for i, m := range s.Mechanisms {
+		s.Mechanisms[i].Total = reasons[served[m.Name]]
 	}
 	for _, r := range bpf.Reasons() {
 		if n := reasons[r]; n > 0 {

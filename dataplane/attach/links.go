@@ -22,6 +22,9 @@ func (o *opening) loadPrograms() error {
 		// A table that kept its size is what the programs must expect.
 		o.spec.Maps[t.name].MaxEntries = t.now.MaxEntries()
 	}
+	if err := o.config.Apply(o.spec); err != nil {
+		return fmt.Errorf("configure BPF objects: %w", err)
+	}
 	for _, p := range o.spec.Programs {
 		if p.Type == ebpf.SchedCLS {
 			p.AttachType = ebpf.AttachNone // tcx and clsact both take it
@@ -116,7 +119,7 @@ func (o *opening) hooks() []string {
 	var answer, translate []string
 	for _, name := range slices.Sorted(maps.Keys(o.spec.Programs)) {
 		switch p := o.spec.Programs[name]; {
-		case p.Type == ebpf.SchedCLS:
+		case p.Type == ebpf.SchedCLS, isBypass(name):
 		case translates(p.AttachType):
 			translate = append(translate, name)
 		default:
@@ -149,6 +152,17 @@ func translates(hook ebpf.AttachType) bool {
 // updateHook lets the link with that pin run the program, and makes it if there
 // is none.
 func (o *opening) updateHook(name, pin string, cgroup uint64) error {
+	return o.attachHook(hook{name, o.spec.Programs[name].AttachType, o.programs[name]}, pin, cgroup)
+}
+
+// hook is a program with its place at the cgroup.
+type hook struct {
+	name    string
+	at      ebpf.AttachType
+	program *ebpf.Program
+}
+
+func (o *opening) attachHook(h hook, pin string, cgroup uint64) error {
 	pinned, err := openLink(o.pins.path(linksDir, pin))
 	if err != nil {
 		return err
@@ -156,18 +170,18 @@ func (o *opening) updateHook(name, pin string, cgroup uint64) error {
 	if pinned != nil {
 		defer pinned.Close()
 		if holds(pinned, cgroup) {
-			if err := pinned.Update(o.programs[name]); err != nil {
-				return fmt.Errorf("replace program %s at cgroup %s: %w", name, o.Cgroup, err)
+			if err := pinned.Update(h.program); err != nil {
+				return fmt.Errorf("replace program %s at cgroup %s: %w", h.name, o.Cgroup, err)
 			}
 			return nil
 		}
 		o.Log.Warn("attaching a hook again: it was at another cgroup, or its cgroup was removed", "hook", pin)
 	}
 	l, err := link.AttachCgroup(link.CgroupOptions{
-		Path: o.Cgroup, Attach: o.spec.Programs[name].AttachType, Program: o.programs[name],
+		Path: o.Cgroup, Attach: h.at, Program: h.program,
 	})
 	if err != nil {
-		return fmt.Errorf("attach %s to cgroup %s: %w", name, o.Cgroup, err)
+		return fmt.Errorf("attach %s to cgroup %s: %w", h.name, o.Cgroup, err)
 	}
 	defer l.Close()
 	return o.pins.pinLink(l, pin)

@@ -90,6 +90,9 @@ func (o *opening) prepareMap(name string) (*table, error) {
 	if found == nil {
 		return t, o.create(t, spec, mapsDir)
 	}
+	if spec.Type == ebpf.SockHash {
+		return t, o.adoptSocks(t, spec, found)
+	}
 	have, err := layoutOfMap(found)
 	if err != nil {
 		return nil, fmt.Errorf("pinned map %s: %w: it was not made by Heddle, remove %s", name, err, o.pins.path(mapsDir, name))
@@ -108,6 +111,17 @@ func (o *opening) prepareMap(name string) (*table, error) {
 	t.staged = true
 	t.replaces(&source{m: found, layout: have})
 	return t, o.create(t, spec, stagedDir)
+}
+
+// adoptSocks takes a map of sockets into use as it is. It has no type
+// information, and its sockets cannot move: to take one out loses what was sent
+// to it. So its key never changes, and its size not before it is made anew.
+func (o *opening) adoptSocks(t *table, spec *ebpf.MapSpec, found *ebpf.Map) error {
+	if found.Type() != spec.Type || found.KeySize() != spec.KeySize || found.ValueSize() != spec.ValueSize {
+		return fmt.Errorf("pinned map %s is of another kind: it was not made by Heddle, remove %s", t.name, o.pins.path(mapsDir, t.name))
+	}
+	t.now = found
+	return nil
 }
 
 // replaces adds a map whose contents belong into t. What were no counts cannot

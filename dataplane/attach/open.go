@@ -48,6 +48,7 @@ type Kernel struct {
 	flows    flows
 	features []Feature
 	tc       *interfaces
+	bypass   *bypass
 }
 
 // Open brings the kernel to this version's programs and maps: from nothing, or
@@ -64,6 +65,7 @@ func Open(o Options) (*Kernel, error) {
 		objects: bpf.Spec,
 		retval:  setRetvalFeature,
 		walk:    storageWalkFeature,
+		bypass:  bypassFeature,
 		step:    func(string) error { return nil },
 	})
 }
@@ -74,6 +76,7 @@ type system struct {
 	objects func() (*ebpf.CollectionSpec, error)
 	retval  func() Feature
 	walk    func(*ebpf.CollectionSpec) Feature
+	bypass  func(*ebpf.CollectionSpec) Feature
 	step    func(name string) error // before each step; an error is a crash there
 }
 
@@ -110,6 +113,8 @@ type opening struct {
 	tables   []*table
 	programs map[string]*ebpf.Program
 	tc       *interfaces
+	config   bpf.Config
+	bypass   *bypass
 
 	closers []io.Closer
 }
@@ -129,6 +134,7 @@ func (o *opening) run() error {
 		{"own cgroups", o.writeOwnCgroups},
 		{"switch", o.pointOfNoReturn},
 		{"leave fast path", o.leaveFastPath},
+		{"bypass", o.updateBypass}, // before a socket can join it
 		{"hooks", o.updateHooks},
 		{"interfaces", o.updateInterfaces},
 		{"copy again", o.copyAfter},
@@ -158,12 +164,12 @@ func (o *opening) close() {
 
 // finish hands what outlives Open to the Kernel.
 func (o *opening) finish(lock *os.File) *Kernel {
-	k := &Kernel{lock: lock, maps: map[string]*ebpf.Map{}, features: o.features, tc: o.tc}
+	k := &Kernel{lock: lock, maps: map[string]*ebpf.Map{}, features: o.features, tc: o.tc, bypass: o.bypass}
 	for _, t := range o.tables {
 		k.maps[t.name] = t.now
 	}
 	k.why, k.flows = o.programs[bpf.ProgWhy], o.flows()
-	kept := []io.Closer{k.why, k.flows.program, o.tc.in, o.tc.out}
+	kept := append([]io.Closer{k.why, k.flows.program, o.tc.in, o.tc.out}, o.bypass.closers()...)
 	for _, m := range k.maps {
 		kept = append(kept, m)
 	}
@@ -194,17 +200,16 @@ func (o *opening) readObjects() error {
 	return o.configure()
 }
 
-// configure sets the constants of the programs.
+// configure decides what this kernel has, which the programs' constants say.
 func (o *opening) configure() error {
-	retval, fast := o.retval(), o.fastPathFeature()
-	o.features = append(o.features, retval, fast)
-	c := bpf.Config{
+	retval, bypass := o.retval(), o.system.bypass(o.spec)
+	fast := o.fastPathFeature()
+	o.features = append(o.features, retval, fast, bypass)
+	o.config = bpf.Config{
 		SetRetval: retval.On,
 		FastPath:  fast.On,
 		FastShare: max(1, o.spec.Maps[bpf.MapFast].MaxEntries/fastShare),
-	}
-	if err := c.Apply(o.spec); err != nil {
-		return fmt.Errorf("configure BPF objects: %w", err)
+		Bypass:    bypass.On,
 	}
 	return nil
 }
@@ -214,7 +219,7 @@ func (k *Kernel) Maps() map[string]*ebpf.Map { return k.maps }
 
 // Close releases the process's hold. Everything stays pinned and attached.
 func (k *Kernel) Close() error {
-	closers := []io.Closer{k.why, k.flows.program, k.tc.in, k.tc.out}
+	closers := append([]io.Closer{k.why, k.flows.program, k.tc.in, k.tc.out}, k.bypass.closers()...)
 	for _, m := range k.maps {
 		closers = append(closers, m)
 	}

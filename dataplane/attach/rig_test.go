@@ -49,7 +49,7 @@ func newRig(t testing.TB) *rig {
 	r.server = r.node.Pod(t, "server", "10.9.0.2", "fd09::2")
 	r.node.Addr(t, "lo", vip4+"/32", vip6+"/128")
 	r.options = Options{Cgroup: cgroup, Pins: nettest.Pins(t) + "/heddle", Log: slog.New(slog.NewTextHandler(logWriter{t}, nil))}
-	r.system = system{machine: thisMachine, objects: bpf.Spec, retval: setRetvalFeature, walk: storageWalkFeature, step: func(string) error { return nil }}
+	r.system = system{machine: thisMachine, objects: bpf.Spec, retval: setRetvalFeature, walk: storageWalkFeature, bypass: bypassFeature, step: func(string) error { return nil }}
 	return r
 }
 

@@ -25,6 +25,7 @@ type Member struct {
 	Standing  Standing
 	Reason    string // why it is not Enrolled, for people
 	Addresses []netip.Addr
+	Bypass    bool // it asks for the socket bypass
 }
 
 // Mesh reports whether the pod's interface must be guarded.
@@ -57,7 +58,7 @@ func join(p Pod, s *state.Snapshot, owners map[netip.Addr]string) Member {
 	if s != nil {
 		w, known = s.Workloads[p.Key()]
 	}
-	m.Addresses = w.Addresses
+	m.Addresses, m.Bypass = w.Addresses, w.SocketBypass
 	switch {
 	case !known:
 		m.Reason = "the control plane does not know this pod on this node"
@@ -89,7 +90,7 @@ func Plan(members []Member) []plan.Pod {
 		if m.Standing == Enrolled {
 			out = append(out, plan.Pod{
 				Namespace: m.Namespace, Name: m.Name,
-				Netns: m.Cookie, Ifindex: m.Ifindex, Addresses: m.Addresses,
+				Netns: m.Cookie, Ifindex: m.Ifindex, Addresses: m.Addresses, Bypass: m.Bypass,
 			})
 		}
 	}

@@ -41,5 +41,6 @@ func decodeWorkload(self, name string, value []byte) (state.Workload, error) {
 		Addresses:      addresses,
 		Mesh:           m.Mesh,
 		HostNetwork:    m.HostNetwork,
+		SocketBypass:   m.SocketBypass,
 	}, nil
 }

@@ -22,6 +22,7 @@ func (l *loop) check() time.Duration {
 	clear(l.modes)  // attach to all of them again
 	clear(l.barred) // and look at who else does
 	l.checkTables()
+	l.checkBypass()
 	return max(checkEvery, checkShare*time.Since(start))
 }
 

@@ -29,6 +29,10 @@ type Config struct {
 	TC       string // auto, tcx or clsact
 	FastPath string // auto or off
 
+	// SocketBypass: auto lets the pods that ask for it join the socket bypass,
+	// off lets none. Connections that are in it stay, until they are closed.
+	SocketBypass string
+
 	// Entries that the kernel maps take; 0: the built-in size.
 	MaxPods, MaxServices, MaxSplits, MaxClusters, MaxEndpoints, MaxMembers, MaxFast uint32
 
@@ -72,6 +76,11 @@ func (c *Config) Validate() error {
 	default:
 		reject("--fast-path=%q must be auto or off", c.FastPath)
 	}
+	switch c.SocketBypass {
+	case "auto", bypassOff:
+	default:
+		reject("--socket-bypass=%q must be auto or off", c.SocketBypass)
+	}
 	for name, n := range c.limits() {
 		if n > maxLimit {
 			reject("%s=%d is above the limit of %d", plan.Flag(name), n, maxLimit)
@@ -109,7 +118,9 @@ func (c *Config) limits() map[string]uint32 {
 func (c *Config) mapLimits() map[string]uint32 {
 	out := c.limits()
 	// Every pod has an entry in each of these.
-	out[bpf.MapIfaces], out[bpf.MapIfStats], out[bpf.MapFastUse] = c.MaxPods, c.MaxPods, c.MaxPods
+	out[bpf.MapIfaces], out[bpf.MapIfStats] = c.MaxPods, c.MaxPods
+	out[bpf.MapFastUse], out[bpf.MapShares] = c.MaxPods, c.MaxPods
+	out[bpf.MapBypass] = c.MaxPods * uint32(bpf.MaxPodAddrs)
 	maps.DeleteFunc(out, func(_ string, n uint32) bool { return n == 0 })
 	return out
 }

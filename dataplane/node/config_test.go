@@ -11,7 +11,7 @@ import (
 )
 
 func good() Config {
-	return Config{Node: "n1", Server: DefaultServer, Pins: DefaultPins, Admin: DefaultAdmin, StateDir: DefaultStateDir, TC: DefaultTC, FastPath: DefaultFastPath}
+	return Config{Node: "n1", Server: DefaultServer, Pins: DefaultPins, Admin: DefaultAdmin, StateDir: DefaultStateDir, TC: DefaultTC, SocketBypass: DefaultSocketBypass, FastPath: DefaultFastPath}
 }
 
 func TestDefaultsAreValid(t *testing.T) {
@@ -23,14 +23,14 @@ func TestDefaultsAreValid(t *testing.T) {
 
 func TestValidateReportsEverything(t *testing.T) {
 	c := Config{
-		Server: "10.0.0.1:15010", Pins: "pins", StateDir: "", Cgroup: "cg", TC: "xdp", FastPath: "on", MaxServices: 1 << 30,
+		Server: "10.0.0.1:15010", Pins: "pins", StateDir: "", Cgroup: "cg", TC: "xdp", SocketBypass: "on", FastPath: "on", MaxServices: 1 << 30,
 		Admin: "unix:///" + strings.Repeat("a", 120),
 	}
 	err := c.Validate()
 	if !errors.Is(err, ErrConfig) {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{"--node", "no TLS", `--pins="pins"`, `--state-dir=""`, `--cgroup="cg"`, `--tc="xdp"`, "--max-services", "at most 107 bytes"} {
+	for _, want := range []string{"--node", "no TLS", `--pins="pins"`, `--state-dir=""`, `--cgroup="cg"`, `--tc="xdp"`, `--socket-bypass="on"`, "--max-services", "at most 107 bytes"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not reported in:\n%v", want, err)
 		}

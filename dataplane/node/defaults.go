@@ -15,6 +15,8 @@ const (
 	DefaultStateDir = "/var/lib/heddle/agent"
 	DefaultTC       = "auto"
 	DefaultFastPath = attach.FastPathAuto
+
+	DefaultSocketBypass = "auto"
 )
 
 // Files in the state directory.

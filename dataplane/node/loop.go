@@ -36,6 +36,7 @@ type loop struct {
 	graceEnds time.Time // until then, a state from disk does not replace them
 	retry     time.Duration
 	drift     *drift
+	bypass    bool  // what guards bypassed sockets is in force
 	lost      error // the list of pods, at start
 
 	trigger  time.Time      // arrival of the oldest change that is not in force
@@ -281,9 +282,11 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 	for i, m := range members {
 		joined[i] = m.Member
 	}
+	pods := enroll.Plan(joined)
+	l.offerBypass(pods)
 	// Removals make room for what was left out, so that takes another round.
 	for rounds := 0; ; rounds++ {
-		want, index, problems := plan.Build(snapshot, l.permit(enroll.Plan(joined)), l.n.limits(), l.current)
+		want, index, problems := plan.Build(snapshot, l.permit(pods), l.n.limits(), l.current)
 		l.problems = append(enroll.Problems(joined), problems...)
 		if err := l.apply(want); err != nil {
 			return err

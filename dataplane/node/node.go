@@ -54,6 +54,7 @@ type now struct {
 	members  []member
 	plan     api.Plan
 	problems []api.Problem
+	noBypass string // why no pod may join the socket bypass
 }
 
 // New brings the kernel to this version's programs, adopting what an earlier
@@ -161,7 +162,7 @@ func (n *Node) limits() plan.Limits {
 	maps := n.kernel.Maps()
 	size := func(name string) int { return int(maps[name].MaxEntries()) }
 	return plan.Limits{
-		Pods:      min(size(bpf.MapPods), size(bpf.MapIfaces), size(bpf.MapIfStats)),
+		Pods:      min(size(bpf.MapPods), size(bpf.MapIfaces), size(bpf.MapIfStats), size(bpf.MapBypass)/bpf.MaxPodAddrs),
 		Services:  size(bpf.MapServices),
 		Splits:    size(bpf.MapSplits),
 		Clusters:  size(bpf.MapClusters),

@@ -20,7 +20,7 @@ func (l *loop) publish(members []member) {
 	for i := range members {
 		members[i].slow = l.slow(members[i].Ifindex)
 	}
-	next := &now{view: l.view, members: members, plan: l.plan}
+	next := &now{view: l.view, members: members, plan: l.plan, noBypass: l.n.noBypass()}
 	for _, list := range [][]plan.Problem{l.problems, l.broken, l.drifted(), l.lostPods()} {
 		for _, p := range list {
 			next.problems = append(next.problems, api.Problem{Object: p.Object, Reason: p.Reason, Detail: p.Detail})
@@ -77,7 +77,9 @@ func (n *Node) Status() api.AgentStatus {
 	if status.Zone == "" && s.view != nil {
 		status.Zone = s.view.Snapshot.Node.Zone
 	}
+	status.Mechanisms = n.mechanisms()
 	for _, f := range n.kernel.Features() {
+		f = n.switched(f)
 		status.Features = append(status.Features, api.Feature{Name: f.Name, On: f.On, Reason: f.Reason})
 	}
 	for _, m := range s.members {
@@ -158,6 +160,7 @@ func (s *now) pod(m member) api.Pod {
 	for _, a := range m.Addresses {
 		p.Addresses = append(p.Addresses, a.String())
 	}
+	p.Bypass = s.bypass(m)
 	if !p.Enrolled && p.Reason == "" {
 		p.Reason = s.obstacle(m)
 	}

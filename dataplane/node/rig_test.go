@@ -78,12 +78,12 @@ func runAgent(config string) int {
 }
 
 // places are the parts of a Config that a test's agents differ in.
-type places struct{ Server, Cgroup, Pins, Admin, StateDir string }
+type places struct{ Server, Cgroup, Pins, Admin, StateDir, SocketBypass string }
 
 func (p places) config() Config {
 	return Config{
 		Node: feedtest.Node, Server: p.Server, Cgroup: p.Cgroup, Pins: p.Pins, Admin: p.Admin, StateDir: p.StateDir,
-		TC: DefaultTC, FastPath: DefaultFastPath, Version: "test",
+		TC: DefaultTC, FastPath: DefaultFastPath, SocketBypass: p.SocketBypass, Version: "test",
 	}
 }
 
@@ -105,6 +105,7 @@ func newRig(t *testing.T) *rig {
 	r.config = places{
 		Server: r.server.Address(), Cgroup: nettest.Cgroup(t), Pins: filepath.Join(nettest.Pins(t), "heddle"),
 		Admin: "unix://" + filepath.Join(dir, "agent.sock"), StateDir: filepath.Join(dir, "state"),
+		SocketBypass: DefaultSocketBypass,
 	}.config()
 	r.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, // the agent comes and goes
@@ -185,7 +186,7 @@ func (r *rig) spawn() (kill func()) {
 	r.t.Helper()
 	r.tried()
 	c := r.config
-	config, err := json.Marshal(places{c.Server, c.Cgroup, c.Pins, c.Admin, c.StateDir})
+	config, err := json.Marshal(places{c.Server, c.Cgroup, c.Pins, c.Admin, c.StateDir, c.SocketBypass})
 	if err != nil {
 		r.t.Fatal(err)
 	}

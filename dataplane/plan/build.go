@@ -60,6 +60,7 @@ func newBuilder(s *state.Snapshot, l Limits, current *Contents, id hasher) *buil
 		Splits:   make(map[uint64]bpf.SplitVal, len(current.Splits)),
 		Clusters: make(map[uint64]Cluster, len(s.Clusters)),
 		Members:  make(map[bpf.MemberKey]bpf.MemberVal, len(current.Members)),
+		Bypass:   make(map[bpf.Addr]uint64, len(current.Bypass)),
 	}
 	return &builder{
 		id:       id,
@@ -225,7 +226,7 @@ func leaves(current, next *Contents) bool {
 	return lacksKey(current.Pods, next.Pods) || lacksKey(current.Ifaces, next.Ifaces) ||
 		lacksKey(current.Counters, next.Counters) || lacksKey(current.Services, next.Services) ||
 		lacksKey(current.Splits, next.Splits) || lacksKey(current.Clusters, next.Clusters) ||
-		lacksKey(current.Members, next.Members) || len(current.Strays) > 0 || shrinks(current, next)
+		lacksKey(current.Members, next.Members) || lacksKey(current.Bypass, next.Bypass) || len(current.Strays) > 0 || shrinks(current, next)
 }
 
 func shrinks(current, next *Contents) bool {

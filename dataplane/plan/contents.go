@@ -17,6 +17,7 @@ type Contents struct {
 	Splits   map[uint64]bpf.SplitVal // by service id
 	Clusters map[uint64]Cluster
 	Members  map[bpf.MemberKey]bpf.MemberVal
+	Bypass   map[bpf.Addr]uint64 // addresses of pods in the socket bypass: their namespaces' cookies
 
 	// Slots of hd_endpoints that no cluster's count covers: left over from a
 	// batch that was cut off. Build plans none.
@@ -69,6 +70,7 @@ type Pod struct {
 	Ifindex         uint32 // host side of its interface; 0: none
 	Addresses       []netip.Addr
 	Fast            bool // its packets may skip the stack
+	Bypass          bool // its sockets may join the socket bypass
 }
 
 // NewContents returns the contents of empty tables.
@@ -81,6 +83,7 @@ func NewContents() *Contents {
 		Splits:   map[uint64]bpf.SplitVal{},
 		Clusters: map[uint64]Cluster{},
 		Members:  map[bpf.MemberKey]bpf.MemberVal{},
+		Bypass:   map[bpf.Addr]uint64{},
 		Strays:   map[bpf.EndpointKey]bpf.EndpointVal{},
 	}
 }

@@ -35,13 +35,15 @@ type Op struct {
 //     the last slot, so a draining pod is left by the first operations.
 //  2. What turns clients to other clusters: splits, then services.
 //  3. Pods, and the counters and permitted addresses of their interfaces.
-//  4. The removals, in the reverse order: interfaces, pods, services, splits,
+//  4. Addresses for the socket bypass, which lead to pods that are there. Those
+//     that do not any more went before everything else.
+//  5. The removals, in the reverse order: interfaces, pods, services, splits,
 //     then what makes clusters smaller: counts before the slots they covered,
 //     and members.
 //
 // A lookup that meets a slot beyond a lowered count draws again in the kernel.
 // A lookup that was turned to a cluster before step 2 and reads it after step
-// 4 would find it empty; for that case the first such operation waits.
+// 5 would find it empty; for that case the first such operation waits.
 func Diff(current, want *Contents) []Op {
 	if current == nil {
 		current = NewContents()
@@ -53,6 +55,7 @@ func Diff(current, want *Contents) []Op {
 	slices.Reverse(services.remove)
 	pods := diffMap(bpf.MapPods, current.Pods, want.Pods, cmp.Compare)
 	counters := diffCounters(current, want)
+	bypass := diffMap(bpf.MapBypass, current.Bypass, want.Bypass, compareAddrs)
 	ifaces := diffMap(bpf.MapIfaces, current.Ifaces, want.Ifaces, cmp.Compare)
 
 	turned := len(splits.set) + len(services.set) + len(services.remove)
@@ -60,7 +63,8 @@ func Diff(current, want *Contents) []Op {
 		clusters.remove[clusters.emptied].Wait = true
 	}
 	return slices.Concat(
-		members.set, clusters.set, splits.set, services.set, pods.set, counters.set, ifaces.set,
+		bypass.remove,
+		members.set, clusters.set, splits.set, services.set, pods.set, counters.set, ifaces.set, bypass.set,
 		ifaces.remove, counters.remove, pods.remove, services.remove, splits.remove, clusters.remove, members.remove,
 	)
 }
@@ -216,6 +220,8 @@ func compareServices(a, b bpf.ServiceKey) int {
 		cmp.Compare(bpf.Port(a.PortBe), bpf.Port(b.PortBe)),
 		cmp.Compare(a.Proto, b.Proto))
 }
+
+func compareAddrs(a, b bpf.Addr) int { return bytes.Compare(a.B[:], b.B[:]) }
 
 func compareMembers(a, b bpf.MemberKey) int {
 	return cmp.Or(

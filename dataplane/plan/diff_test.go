@@ -234,6 +234,7 @@ func randomPods(r *rand.Rand) []Pod {
 			Namespace: []string{"shop", "bank", "web"}[r.IntN(3)], Name: fmt.Sprintf("pod-%d", n),
 			Netns: uint64(n), Ifindex: uint32(r.IntN(6)),
 			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 2, 0, byte(n)})},
+			Bypass:    r.IntN(2) == 0,
 		})
 	}
 	return pods
@@ -251,7 +252,7 @@ func TestDiffHeals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, name := range []string{bpf.MapServices, bpf.MapSplits, bpf.MapClusters, bpf.MapEndpoints, bpf.MapPods, bpf.MapIfStats} {
+		for _, name := range []string{bpf.MapServices, bpf.MapSplits, bpf.MapClusters, bpf.MapEndpoints, bpf.MapPods, bpf.MapIfStats, bpf.MapBypass} {
 			for key := range k.elements[name] {
 				if r.IntN(3) == 0 {
 					delete(k.elements[name], key)

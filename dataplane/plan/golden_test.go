@@ -154,7 +154,8 @@ func (g *golden) build() {
 
 func (g *golden) name(id uint64) string { return g.names[id] }
 
-// parsePods reads lines "namespace/name netns ifindex address,address".
+// parsePods reads lines "namespace/name netns ifindex address,address", with
+// "bypass" behind it when the pod asks for that.
 func parsePods(t *testing.T, text string) (pods []Pod) {
 	for line := range strings.Lines(text) {
 		var p Pod
@@ -170,6 +171,7 @@ func parsePods(t *testing.T, text string) (pods []Pod) {
 			}
 			p.Addresses = append(p.Addresses, ip)
 		}
+		p.Bypass = strings.HasSuffix(strings.TrimSpace(line), " bypass")
 		pods = append(pods, p)
 	}
 	return pods

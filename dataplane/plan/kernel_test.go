@@ -18,7 +18,7 @@ type kernel struct {
 func newKernel(l Limits) *kernel {
 	k := &kernel{elements: map[string]map[any]any{}, limits: l}
 	for _, name := range []string{bpf.MapPods, bpf.MapIfaces, bpf.MapIfStats, bpf.MapServices,
-		bpf.MapSplits, bpf.MapClusters, bpf.MapEndpoints, bpf.MapMembers} {
+		bpf.MapSplits, bpf.MapClusters, bpf.MapEndpoints, bpf.MapMembers, bpf.MapBypass} {
 		k.elements[name] = map[any]any{}
 	}
 	return k
@@ -47,7 +47,8 @@ func (k *kernel) apply(op Op) error {
 	m[op.Key] = op.Value
 	size := map[string]int{bpf.MapPods: k.limits.Pods, bpf.MapIfaces: k.limits.Pods, bpf.MapIfStats: k.limits.Pods,
 		bpf.MapServices: k.limits.Services, bpf.MapSplits: k.limits.Splits, bpf.MapClusters: k.limits.Clusters,
-		bpf.MapEndpoints: k.limits.Endpoints, bpf.MapMembers: k.limits.Members}[op.Map]
+		bpf.MapEndpoints: k.limits.Endpoints, bpf.MapMembers: k.limits.Members,
+		bpf.MapBypass: k.limits.Pods * bpf.MaxPodAddrs}[op.Map]
 	if len(m) > size {
 		return fmt.Errorf("%s: %d elements, there is room for %d", op, len(m), size)
 	}
@@ -58,6 +59,7 @@ func (k *kernel) apply(op Op) error {
 func (k *kernel) read() *Contents {
 	c := NewContents()
 	typed(c.Pods, k.elements[bpf.MapPods])
+	typed(c.Bypass, k.elements[bpf.MapBypass])
 	typed(c.Ifaces, k.elements[bpf.MapIfaces])
 	typed(c.Services, k.elements[bpf.MapServices])
 	typed(c.Splits, k.elements[bpf.MapSplits])

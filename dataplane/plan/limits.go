@@ -8,7 +8,7 @@ import (
 )
 
 // Limits is how many entries each table takes. Pods is the size of hd_pods and
-// of hd_ifaces.
+// of hd_ifaces; hd_bypass takes bpf.MaxPodAddrs entries for each pod.
 type Limits struct {
 	Pods, Services, Splits, Clusters, Endpoints, Members int
 }
@@ -68,7 +68,7 @@ func (r room) lacks(n room) string {
 
 // Flag is the flag of the agent that sets the size of a table.
 func Flag(table string) string {
-	if table == bpf.MapIfaces {
+	if table == bpf.MapIfaces || table == bpf.MapBypass {
 		table = bpf.MapPods
 	}
 	return "--max-" + strings.TrimPrefix(table, "hd_")

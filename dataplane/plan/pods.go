@@ -54,7 +54,12 @@ func (b *builder) pod(p Pod) {
 			p.Namespace, b.index.scopes[scope])
 		scope = 0
 	}
-	b.out.Pods[p.Netns] = bpf.PodVal{Scope: scope, Ifindex: p.Ifindex}
+	val := bpf.PodVal{Scope: scope, Ifindex: p.Ifindex}
+	if p.Bypass {
+		val.Flags |= bpf.PodBypass
+		b.bypass(p)
+	}
+	b.out.Pods[p.Netns] = val
 	if p.Ifindex != 0 {
 		b.out.Ifaces[p.Ifindex] = b.iface(object, p)
 		b.out.Counters[p.Ifindex] = true
@@ -93,4 +98,17 @@ func (b *builder) iface(object string, p Pod) bpf.IfaceVal {
 		val.AddrCount++
 	}
 	return val
+}
+
+// bypass lists the addresses by which other pods find this one for the socket
+// bypass: those that it may use. There is room for those of every pod.
+func (b *builder) bypass(p Pod) {
+	for i, n := 0, 0; i < len(p.Addresses) && n < bpf.MaxPodAddrs; i++ {
+		if a := p.Addresses[i]; a.IsValid() && a.Zone() == "" {
+			n++
+			if _, taken := b.out.Bypass[bpf.AddrFrom(a)]; !taken {
+				b.out.Bypass[bpf.AddrFrom(a)] = p.Netns
+			}
+		}
+	}
 }

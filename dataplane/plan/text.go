@@ -43,7 +43,7 @@ func (o Op) Text(names Names) string {
 	}
 	text := sign + " " + o.Map + " " + KeyText(o.Map, o.Key, names)
 	if !o.Delete {
-		text += ": " + Text(o.Value, names)
+		text += ": " + ValueText(o.Map, o.Value, names)
 	}
 	if o.Wait {
 		text += " (after a wait)"
@@ -53,10 +53,19 @@ func (o Op) Text(names Names) string {
 
 // KeyText is a key of a map in one line.
 func KeyText(table string, key any, names Names) string {
-	if table == bpf.MapPods || table == bpf.MapOwn {
+	if table == bpf.MapPods || table == bpf.MapOwn || table == bpf.MapShares {
 		return fmt.Sprint(key) // the kernel's number, not an id of ours
 	}
 	return Text(key, names)
+}
+
+// ValueText is a value of a map in one line.
+func ValueText(table string, value any, names Names) string {
+	switch table {
+	case bpf.MapBypass, bpf.MapShares, bpf.MapSocks, bpf.MapRefusals, bpf.MapOwn, bpf.MapFastUse:
+		return fmt.Sprint(value) // a count, or a number of the kernel's
+	}
+	return Text(value, names)
 }
 
 // Text is a key struct or a value of a map in one line. A uint64 is taken as
@@ -66,7 +75,9 @@ func Text(v any, names Names) string {
 	case uint64:
 		return names.text(v, "0")
 	case bpf.PodVal:
-		return fmt.Sprintf("scope=%s ifindex=%d", names.text(v.Scope, "0"), v.Ifindex)
+		return fmt.Sprintf("scope=%s ifindex=%d%s", names.text(v.Scope, "0"), v.Ifindex, podFlags(v.Flags))
+	case bpf.Addr:
+		return bpf.AddrOf(v).String()
 	case bpf.ServiceKey:
 		return fmt.Sprintf("%s/%s scope=%s", at(v.Addr, v.PortBe), protocol(v.Proto), names.text(v.Scope, "*"))
 	case bpf.ServiceVal:
@@ -106,6 +117,10 @@ func memoryText(v any, names Names) string {
 		return fmt.Sprintf("%s %s %s", names.text(v.Service, "0"), names.text(v.Cluster, "missing"), at(v.Addr, v.PortBe))
 	case bpf.StatVal:
 		return fmt.Sprintf("opened=%d established=%d closed=%d", v.Opened, v.Established, v.Closed)
+	case bpf.SockKey:
+		return fmt.Sprintf("netns=%d %s > %s", v.Netns, at(v.Local, v.LocalPortBe), at(v.Remote, v.RemotePortBe))
+	case bpf.CreditVal:
+		return fmt.Sprintf("waiting=%dB", v.Waiting)
 	case bpf.RefusalKey:
 		return fmt.Sprintf("%s %s", names.text(v.Service, "0"), v.Reason)
 	case bpf.FastKey:
@@ -157,6 +172,13 @@ func ifaceText(v bpf.IfaceVal) string {
 	return text
 }
 
+func podFlags(f bpf.PodFlag) string {
+	if f&bpf.PodBypass != 0 {
+		return " bypass"
+	}
+	return ""
+}
+
 func clusterFlags(f bpf.ClusterFlag) string {
 	text := ""
 	if f&bpf.ClusterLocalOnly != 0 {
@@ -190,6 +212,9 @@ func (c *Contents) Text(names Names) string {
 	})
 	table(&b, bpf.MapIfaces, c.Ifaces, cmp.Compare, func(k uint32, v bpf.IfaceVal) string {
 		return fmt.Sprintf("%d: %s", k, Text(v, names))
+	})
+	table(&b, bpf.MapBypass, c.Bypass, compareAddrs, func(k bpf.Addr, v uint64) string {
+		return fmt.Sprintf("%s: %d", Text(k, names), v)
 	})
 	table(&b, bpf.MapServices, c.Services, compareServices, func(k bpf.ServiceKey, v bpf.ServiceVal) string {
 		return Text(k, names) + ": " + Text(v, names)

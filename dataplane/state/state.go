@@ -26,6 +26,7 @@ type Workload struct {
 	Addresses            []netip.Addr
 	Mesh                 bool // its namespace asks for the mesh
 	HostNetwork          bool // shares the node's namespace; never captured
+	SocketBypass         bool // asks for the socket bypass
 }
 
 // Protocol is an IANA protocol number.

@@ -46,6 +46,9 @@ func (w Workload) text(b *strings.Builder) {
 	if w.HostNetwork {
 		b.WriteString(" host")
 	}
+	if w.SocketBypass {
+		b.WriteString(" bypass")
+	}
 	b.WriteByte('\n')
 }
 

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -119,4 +120,29 @@ func sum(perCPU []bpf.IfaceStat) bpf.IfaceStat {
 		s.Dropped += c.Dropped
 	}
 	return s
+}
+
+// SweepShares forgets the shares that are not used, of namespaces that keep
+// does not want: their sockets are closed, and no other may join the bypass.
+func (t *Tables) SweepShares(keep func(netns uint64) bool) error {
+	m, err := t.table(bpf.MapShares)
+	if err != nil {
+		return err
+	}
+	var gone []uint64
+	err = each(m, func(netns, sockets uint64) bool {
+		if sockets == 0 && !keep(netns) {
+			gone = append(gone, netns)
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("map %s: %w", bpf.MapShares, err)
+	}
+	for _, netns := range gone {
+		if err := m.Delete(netns); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("delete %d from map %s: %w", netns, bpf.MapShares, err)
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package tables
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -186,16 +187,19 @@ func TestDump(t *testing.T) {
 	put(t, tables, bpf.MapFast, key, bpf.FastVal{Client: 1})
 	put(t, tables, bpf.MapFastUse, uint32(5), uint64(1))
 	put(t, tables, bpf.MapHandshakes, key, bpf.HandshakeVal{ClientIfindex: 5})
+	put(t, tables, bpf.MapBypass, bpf.AddrFrom(netip.MustParseAddr("10.1.0.1")), uint64(11))
+	put(t, tables, bpf.MapCredit, bpf.SockKey{Netns: 11}, bpf.CreditVal{Waiting: 5})
+	put(t, tables, bpf.MapShares, uint64(11), uint64(3))
 
 	for name := range tables.maps {
 		entries, more, err := tables.Dump(name, 100, nil)
-		if name == bpf.MapConns || name == bpf.MapPeers {
+		if name == bpf.MapConns || name == bpf.MapPeers || name == bpf.MapBypassed {
 			if err == nil || !strings.Contains(err.Error(), "stored with the sockets") {
 				t.Errorf("%s: error %v", name, err)
 			}
 			continue
 		}
-		if err != nil || more || len(entries) == 0 && name != bpf.MapReasons {
+		if err != nil || more || len(entries) == 0 && name != bpf.MapReasons && name != bpf.MapSocks {
 			t.Errorf("%s: %v, more %v, error %v", name, entries, more, err)
 		}
 	}
@@ -208,6 +212,9 @@ func TestDump(t *testing.T) {
 		bpf.MapOwn:      "77 = 1",
 		bpf.MapFast:     "[::1]:80 - [::2]:4711 = interfaces=0,0 opener=1 closing=0x0",
 		bpf.MapFastUse:  "5 = 1",
+		bpf.MapBypass:   "10.1.0.1 = 11",
+		bpf.MapCredit:   "netns=11 [::]:0 > [::]:0 = waiting=5B",
+		bpf.MapShares:   "11 = 3",
 	} {
 		names := map[uint64]string{plan.ScopeID("web"): "web"}
 		for _, v := range want.Services {

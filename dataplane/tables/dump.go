@@ -38,7 +38,7 @@ func (t *Tables) Dump(name string, limit int, names plan.Names) (entries []Entry
 			return false
 		}
 		entries = append(entries, Entry{
-			Key: plan.KeyText(name, key, names), Value: valueText(name, value, names),
+			Key: plan.KeyText(name, key, names), Value: plan.ValueText(name, value, names),
 		})
 		return true
 	})
@@ -47,14 +47,6 @@ func (t *Tables) Dump(name string, limit int, names plan.Names) (entries []Entry
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
 	return entries, more, nil
-}
-
-// valueText knows that the numbers in these maps are counts, not ids.
-func valueText(name string, value any, names plan.Names) string {
-	if name == bpf.MapRefusals || name == bpf.MapOwn || name == bpf.MapFastUse {
-		return fmt.Sprint(value)
-	}
-	return plan.Text(value, names)
 }
 
 func (t *Tables) dumpReasons() ([]Entry, error) {

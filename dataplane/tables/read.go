@@ -26,6 +26,7 @@ func (t *Tables) Read() (*plan.Contents, error) {
 		func() error { return read(t, bpf.MapClusters, clusters) },
 		func() error { return read(t, bpf.MapEndpoints, slots) },
 		func() error { return read(t, bpf.MapMembers, c.Members) },
+		func() error { return read(t, bpf.MapBypass, c.Bypass) },
 	} {
 		if err := read(); err != nil {
 			return nil, err

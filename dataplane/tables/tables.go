@@ -38,7 +38,7 @@ func (t *Tables) Limits() plan.Limits {
 		return 0
 	}
 	return plan.Limits{
-		Pods:      min(size(bpf.MapPods), size(bpf.MapIfaces), size(bpf.MapIfStats)),
+		Pods:      min(size(bpf.MapPods), size(bpf.MapIfaces), size(bpf.MapIfStats), size(bpf.MapBypass)/bpf.MaxPodAddrs),
 		Services:  size(bpf.MapServices),
 		Splits:    size(bpf.MapSplits),
 		Clusters:  size(bpf.MapClusters),

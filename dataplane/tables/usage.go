@@ -91,6 +91,14 @@ func (t *Tables) visit(name string, m *ebpf.Map, visit func(key, value any) bool
 		return each(m, func(k bpf.FlowKey, v bpf.FlowVal) bool { return visit(k, v) })
 	case bpf.MapStats:
 		return each(m, func(k bpf.StatKey, v bpf.StatVal) bool { return visit(k, v) })
+	case bpf.MapBypass:
+		return each(m, func(k bpf.Addr, v uint64) bool { return visit(k, v) })
+	case bpf.MapSocks:
+		return each(m, func(k bpf.SockKey, v uint64) bool { return visit(k, v) })
+	case bpf.MapCredit:
+		return each(m, func(k bpf.SockKey, v bpf.CreditVal) bool { return visit(k, v) })
+	case bpf.MapShares:
+		return each(m, func(k, v uint64) bool { return visit(k, v) })
 	case bpf.MapRefusals:
 		return each(m, func(k bpf.RefusalKey, v uint64) bool { return visit(k, v) })
 	case bpf.MapFast:

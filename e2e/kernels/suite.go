@@ -48,9 +48,13 @@ var suite = []program{
 			"TestUpgrade", "TestRemove",
 		},
 		Without: map[string][]string{
+			"socket_bypass": {"TestBypass", "TestBypassOtherAddresses", "TestBypassNeedsBothWords", "TestBypassLeavesOthersAlone",
+				"TestBypassBulk", "TestBypassKeepsTheOrder", "TestBypassRefusesTLS", "TestBypassSlowReader", "TestBypassIsBounded",
+				"TestBypassManyConnections", "TestBypassSwitchedOff", "TestBypassSurvivesRemove"},
 			"tcx": {"*/tcx", "TestInterfacesAreAdopted", "TestAttachIfaceNamesWhatIsMissing"},
 		},
-		Heavy: []string{"TestAdoption", "TestInterfacesAreAdopted", "TestUpgradeUnderLoad", "TestCrash"},
+		Heavy: []string{"TestAdoption", "TestInterfacesAreAdopted", "TestUpgradeUnderLoad", "TestCrash",
+			"TestBypassBulk", "TestBypassManyConnections"},
 	},
 	{
 		Package: "dataplane/tables",
@@ -62,6 +66,9 @@ var suite = []program{
 		Must: []string{
 			"TestSmoke", "TestPodEntersAndLeavesTheMesh", "TestNoEndpointIsRefusedAtOnce",
 			"TestLostStateDirectory", // killed, and adopted
+		},
+		Without: map[string][]string{
+			"socket_bypass": {"TestSocketBypass", "TestSocketBypassIsAttachedOnDemand"},
 		},
 	},
 }

@@ -81,6 +81,7 @@ func (p *parser) workload(name string, words []string) error {
 	w.UID, w.ServiceAccount = a["uid"], a["sa"]
 	_, w.Mesh = a["mesh"]
 	_, w.HostNetwork = a["host"]
+	_, w.SocketBypass = a["bypass"]
 	p.snapshot.Workloads[name] = w
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 const example = `node n1 zone=a
-workload shop/cart-0 10.1.0.4,fd00::4 uid=u1 sa=cart mesh
+workload shop/cart-0 10.1.0.4,fd00::4 uid=u1 sa=cart mesh bypass
 workload web/edge-0 - host
 service shop/cart 10.96.0.10 affinity=30
   port http 80/tcp route=TCPRoute/shop/canary
