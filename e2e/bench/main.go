@@ -92,8 +92,8 @@ func parse(args []string) (*Options, error) {
 	o := &Options{Self: self, Name: "heddle-bench", Command: strings.Join(args, " ")}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	mode, only := "one", ""
-	fs.IntVar(&o.Rounds, "rounds", 9, "how often every variant is measured")
-	fs.DurationVar(&o.Cell, "cell", 800*time.Millisecond, "how long each kind of traffic is measured")
+	fs.IntVar(&o.Rounds, "rounds", 15, "how often every variant is measured")
+	fs.DurationVar(&o.Cell, "cell", 400*time.Millisecond, "how long each kind of traffic is measured")
 	fs.DurationVar(&o.Warm, "warm", 100*time.Millisecond, "how long before that it runs without being measured")
 	fs.StringVar(&mode, "mode", mode, "one: everything on one core; split: the client on one, the server on the next")
 	fs.IntVar(&o.Core, "core", 0, "the (first) core to measure on")
