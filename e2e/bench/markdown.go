@@ -11,7 +11,7 @@ import (
 // render writes the report as Markdown.
 func (r *Report) render(w io.Writer) {
 	fmt.Fprintf(w, "# Bench of %s, Linux %s\n\n", r.Date.Format("2006-01-02 15:04 MST"), r.Kernel)
-	fmt.Fprintf(w, "- CPU: %s; mode %s on %s\n", r.CPU, r.Mode, coresText(r.Cores))
+	fmt.Fprintf(w, "- CPU: %s; mode %s on %s; congestion control %s\n", r.CPU, r.Mode, coresText(r.Cores), r.Congestion)
 	fmt.Fprintf(w, "- command: `%s`\n- commit: %s\n", r.Command, r.Commit)
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(w, "- %s: %s\n", name, r.Versions[name])

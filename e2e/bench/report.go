@@ -8,14 +8,15 @@ import (
 // A Report is everything that a run found. It is the JSON beside the table, and
 // what a later run compares itself with.
 type Report struct {
-	Date     time.Time         `json:"date"`
-	Kernel   string            `json:"kernel"`
-	CPU      string            `json:"cpu"`
-	Cores    []int             `json:"cores"`
-	Mode     string            `json:"mode"`
-	Command  string            `json:"command"`
-	Commit   string            `json:"commit"`
-	Versions map[string]string `json:"versions,omitempty"` // of the peers
+	Date       time.Time         `json:"date"`
+	Kernel     string            `json:"kernel"`
+	CPU        string            `json:"cpu"`
+	Cores      []int             `json:"cores"`
+	Mode       string            `json:"mode"`
+	Congestion string            `json:"congestionControl"`
+	Command    string            `json:"command"`
+	Commit     string            `json:"commit"`
+	Versions   map[string]string `json:"versions,omitempty"` // of the peers
 
 	Cell float64 `json:"cellSeconds"`
 	Warm float64 `json:"warmSeconds"`

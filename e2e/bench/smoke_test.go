@@ -28,7 +28,7 @@ func TestBench(t *testing.T) {
 			t.Fatalf("go %v: %v\n%s", args, err, out)
 		}
 	}
-	o := &Options{
+	o := &Options{Congestion: "reno",
 		Self: filepath.Join(bin, "heddle-bench"), Bin: bin, Name: "heddle-bench-test",
 		Rounds: 1, Cell: 50 * time.Millisecond, Warm: 10 * time.Millisecond,
 		Only: []string{meshDefault}, Out: t.TempDir(), Command: "test",
