@@ -2,7 +2,7 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernels build generate check nightly
+.PHONY: help demo test test-kernels semantics bench build generate check nightly
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,10 +16,20 @@ test: ## all tests; without root the pure ones, with a list of what was left out
 	@.ci/setup test
 	@.ci/test
 
-test-kernels: ## kernel tests on Debian's Linux 6.1 and 6.12, emulated (neither root nor KVM)
+test-kernels: ## kernel tests on Debian's Linux 6.1 and 6.12, emulated (neither root nor KVM); FULL=1 for all of them
 	@.ci/setup kernels
 	@CGO_ENABLED=0 go build -o .build/kernels/run ./e2e/kernels
-	@.build/kernels/run .build/kernels
+	@.build/kernels/run $(if $(FULL),-full) .build/kernels
+
+bench: ## what the mesh costs, beside no mesh and two proxies: six minutes (root; BENCH="flags")
+	@.ci/setup bench
+	@$(MAKE) --no-print-directory build
+	@CGO_ENABLED=0 go build -ldflags "-X main.commit=$$(git describe --always --dirty 2>/dev/null)" -o .build/bin/heddle-bench ./e2e/bench
+	@.build/bin/heddle-bench $(BENCH)
+
+semantics: ## what applications see in each mode, beside plain TCP (root; a few minutes)
+	@.ci/setup test
+	@CGO_ENABLED=0 go run ./e2e/semantics
 
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...
@@ -33,6 +43,6 @@ check: ## formatting, vet, staticcheck, generated files, rules about the code
 	@.ci/setup check
 	@.ci/check
 
-nightly: ## every fuzzer for a while, and millions of differential cases
+nightly: ## every fuzzer for a while, millions of differential cases, all tests on other kernels
 	@.ci/setup test
 	@.ci/nightly

@@ -27,8 +27,9 @@ var budgets = map[string]uint32{
 	bpf.ProgGetsockopt: 600,
 	bpf.ProgSockops:    3_000,
 	bpf.ProgRelease:    1_500,
-	bpf.ProgTCIn:       3_000,
-	bpf.ProgTCOut:      200,
+	bpf.ProgTCIn:       9_000,
+	bpf.ProgTCOut:      4_000,
+	bpf.ProgFastEnd:    600,
 	bpf.ProgWhy:        4_000,
 	bpf.ProgMsg:        400,
 	bpf.ProgRecv:       100,
@@ -36,15 +37,15 @@ var budgets = map[string]uint32{
 }
 
 // objectBudget bounds the committed object, in bytes.
-const objectBudget = 160 << 10
+const objectBudget = 224 << 10
 
 // TestLoad loads every program as for an old and for a new kernel, and holds
 // the verifier's work against the budgets.
 func TestLoad(t *testing.T) {
 	nettest.RequireBPF(t)
-	configs := []bpf.Config{{SetRetval: false}, {SetRetval: true}}
+	configs := []bpf.Config{{}, {SetRetval: true}, {SetRetval: true, FastPath: true}}
 	if tracesReads(t) {
-		configs = append(configs, bpf.Config{SetRetval: true, Bypass: true})
+		configs = append(configs, bpf.Config{SetRetval: true, FastPath: true, Bypass: true})
 	}
 	for _, config := range configs {
 		spec := kernelSpec(t)

@@ -128,6 +128,42 @@ type heddleEndpointVal struct {
 	Cluster uint64
 }
 
+type heddleFastClosing uint32
+
+const (
+	heddleFastClosingFIN_SENT_0  heddleFastClosing = 1
+	heddleFastClosingFIN_SENT_1  heddleFastClosing = 2
+	heddleFastClosingFIN_ACKED_0 heddleFastClosing = 4
+	heddleFastClosingFIN_ACKED_1 heddleFastClosing = 8
+	heddleFastClosingFAST_CLOSED heddleFastClosing = 15
+)
+
+type heddleFastEnd struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	FinEnd  uint32
+	Eth     [12]uint8
+	Ttl     uint8
+	Pad     [3]uint8
+	Packets uint64
+	Bytes   uint64
+}
+
+type heddleFastKey struct {
+	_      structs.HostLayout
+	Addr   [2]heddleAddr
+	PortBe [2]uint16
+	Pad    uint32
+}
+
+type heddleFastVal struct {
+	_       structs.HostLayout
+	Tag     uint64
+	End     [2]heddleFastEnd
+	Closing heddleFastClosing
+	Client  uint32
+}
+
 type heddleFlowKey struct {
 	_         structs.HostLayout
 	Netns     uint64
@@ -145,6 +181,23 @@ type heddleFlowVal struct {
 	Pad           [6]uint8
 }
 
+type heddleHandshakeVal struct {
+	_             structs.HostLayout
+	ClientIfindex uint32
+	ServerIfindex uint32
+	Eth           [12]uint8
+	Ttl           uint8
+	Client        uint8
+	Answered      uint8
+	Pad           uint8
+}
+
+type heddleIfaceFlag uint32
+
+const (
+	heddleIfaceFlagIFACE_FAST heddleIfaceFlag = 1
+)
+
 type heddleIfaceStat struct {
 	_         structs.HostLayout
 	RxPackets uint64
@@ -158,7 +211,7 @@ type heddleIfaceVal struct {
 	_         structs.HostLayout
 	Netns     uint64
 	AddrCount uint32
-	Pad       uint32
+	Flags     heddleIfaceFlag
 	Addr      [4]heddleAddr
 }
 
@@ -225,20 +278,19 @@ const (
 	heddleReasonREASON_ETHERTYPE         heddleReason = 14
 	heddleReasonREASON_TRUNCATED         heddleReason = 15
 	heddleReasonREASON_SERVICE_UNHOOKED  heddleReason = 16
-	heddleReasonREASON_RESERVED_A        heddleReason = 17
-	heddleReasonREASON_RESERVED_B        heddleReason = 18
-	heddleReasonREASON_RESERVED_C        heddleReason = 19
-	heddleReasonREASON_RESERVED_D        heddleReason = 20
-	heddleReasonREASON_RESERVED_E        heddleReason = 21
-	heddleReasonREASON_RESERVED_F        heddleReason = 22
-	heddleReasonREASON_RESERVED_G        heddleReason = 23
-	heddleReasonREASON_BYPASSED          heddleReason = 24
-	heddleReasonREASON_BYPASS_FULL       heddleReason = 25
-	heddleReasonREASON_BYPASS_SHARE      heddleReason = 26
-	heddleReasonREASON_BYPASS_ULP        heddleReason = 27
-	heddleReasonREASON_BYPASS_LATE       heddleReason = 28
-	heddleReasonREASON_BYPASS_SLOW       heddleReason = 29
-	heddleReasonREASON_MAX               heddleReason = 30
+	heddleReasonREASON_FAST_PATH         heddleReason = 17
+	heddleReasonREASON_FAST_FULL         heddleReason = 18
+	heddleReasonREASON_FAST_SHARE        heddleReason = 19
+	heddleReasonREASON_FAST_BARRED       heddleReason = 20
+	heddleReasonREASON_FAST_TRANSLATED   heddleReason = 21
+	heddleReasonREASON_FAST_MTU          heddleReason = 22
+	heddleReasonREASON_BYPASSED          heddleReason = 23
+	heddleReasonREASON_BYPASS_FULL       heddleReason = 24
+	heddleReasonREASON_BYPASS_SHARE      heddleReason = 25
+	heddleReasonREASON_BYPASS_ULP        heddleReason = 26
+	heddleReasonREASON_BYPASS_LATE       heddleReason = 27
+	heddleReasonREASON_BYPASS_SLOW       heddleReason = 28
+	heddleReasonREASON_MAX               heddleReason = 29
 )
 
 type heddleRefusalKey struct {
@@ -333,7 +385,10 @@ const (
 	heddleMapHdConns        = "hd_conns"
 	heddleMapHdCredit       = "hd_credit"
 	heddleMapHdEndpoints    = "hd_endpoints"
+	heddleMapHdFast         = "hd_fast"
+	heddleMapHdFastUse      = "hd_fast_use"
 	heddleMapHdFlows        = "hd_flows"
+	heddleMapHdHandshakes   = "hd_handshakes"
 	heddleMapHdIfStats      = "hd_if_stats"
 	heddleMapHdIfaces       = "hd_ifaces"
 	heddleMapHdMembers      = "hd_members"
@@ -349,6 +404,7 @@ const (
 	heddleMapHdStats        = "hd_stats"
 	heddleProgHdConnect4    = "hd_connect4"
 	heddleProgHdConnect6    = "hd_connect6"
+	heddleProgHdFastEnd     = "hd_fast_end"
 	heddleProgHdGetpeer4    = "hd_getpeer4"
 	heddleProgHdGetpeer6    = "hd_getpeer6"
 	heddleProgHdGetsockopt  = "hd_getsockopt"
@@ -366,6 +422,8 @@ const (
 	heddleProgHdWhy         = "hd_why"
 	heddleVarCfgBypass      = "cfg_bypass"
 	heddleVarCfgBypassShare = "cfg_bypass_share"
+	heddleVarCfgFastPath    = "cfg_fast_path"
+	heddleVarCfgFastShare   = "cfg_fast_share"
 	heddleVarCfgSetRetval   = "cfg_set_retval"
 )
 
@@ -413,6 +471,7 @@ type heddleSpecs struct {
 type heddleProgramSpecs struct {
 	HdConnect4   *ebpf.ProgramSpec `ebpf:"hd_connect4"`
 	HdConnect6   *ebpf.ProgramSpec `ebpf:"hd_connect6"`
+	HdFastEnd    *ebpf.ProgramSpec `ebpf:"hd_fast_end"`
 	HdGetpeer4   *ebpf.ProgramSpec `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.ProgramSpec `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.ProgramSpec `ebpf:"hd_getsockopt"`
@@ -434,27 +493,30 @@ type heddleProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type heddleMapSpecs struct {
-	HdAffinity  *ebpf.MapSpec `ebpf:"hd_affinity"`
-	HdBypass    *ebpf.MapSpec `ebpf:"hd_bypass"`
-	HdBypassed  *ebpf.MapSpec `ebpf:"hd_bypassed"`
-	HdClusters  *ebpf.MapSpec `ebpf:"hd_clusters"`
-	HdConns     *ebpf.MapSpec `ebpf:"hd_conns"`
-	HdCredit    *ebpf.MapSpec `ebpf:"hd_credit"`
-	HdEndpoints *ebpf.MapSpec `ebpf:"hd_endpoints"`
-	HdFlows     *ebpf.MapSpec `ebpf:"hd_flows"`
-	HdIfStats   *ebpf.MapSpec `ebpf:"hd_if_stats"`
-	HdIfaces    *ebpf.MapSpec `ebpf:"hd_ifaces"`
-	HdMembers   *ebpf.MapSpec `ebpf:"hd_members"`
-	HdOwn       *ebpf.MapSpec `ebpf:"hd_own"`
-	HdPeers     *ebpf.MapSpec `ebpf:"hd_peers"`
-	HdPods      *ebpf.MapSpec `ebpf:"hd_pods"`
-	HdReasons   *ebpf.MapSpec `ebpf:"hd_reasons"`
-	HdRefusals  *ebpf.MapSpec `ebpf:"hd_refusals"`
-	HdServices  *ebpf.MapSpec `ebpf:"hd_services"`
-	HdShares    *ebpf.MapSpec `ebpf:"hd_shares"`
-	HdSocks     *ebpf.MapSpec `ebpf:"hd_socks"`
-	HdSplits    *ebpf.MapSpec `ebpf:"hd_splits"`
-	HdStats     *ebpf.MapSpec `ebpf:"hd_stats"`
+	HdAffinity   *ebpf.MapSpec `ebpf:"hd_affinity"`
+	HdBypass     *ebpf.MapSpec `ebpf:"hd_bypass"`
+	HdBypassed   *ebpf.MapSpec `ebpf:"hd_bypassed"`
+	HdClusters   *ebpf.MapSpec `ebpf:"hd_clusters"`
+	HdConns      *ebpf.MapSpec `ebpf:"hd_conns"`
+	HdCredit     *ebpf.MapSpec `ebpf:"hd_credit"`
+	HdEndpoints  *ebpf.MapSpec `ebpf:"hd_endpoints"`
+	HdFast       *ebpf.MapSpec `ebpf:"hd_fast"`
+	HdFastUse    *ebpf.MapSpec `ebpf:"hd_fast_use"`
+	HdFlows      *ebpf.MapSpec `ebpf:"hd_flows"`
+	HdHandshakes *ebpf.MapSpec `ebpf:"hd_handshakes"`
+	HdIfStats    *ebpf.MapSpec `ebpf:"hd_if_stats"`
+	HdIfaces     *ebpf.MapSpec `ebpf:"hd_ifaces"`
+	HdMembers    *ebpf.MapSpec `ebpf:"hd_members"`
+	HdOwn        *ebpf.MapSpec `ebpf:"hd_own"`
+	HdPeers      *ebpf.MapSpec `ebpf:"hd_peers"`
+	HdPods       *ebpf.MapSpec `ebpf:"hd_pods"`
+	HdReasons    *ebpf.MapSpec `ebpf:"hd_reasons"`
+	HdRefusals   *ebpf.MapSpec `ebpf:"hd_refusals"`
+	HdServices   *ebpf.MapSpec `ebpf:"hd_services"`
+	HdShares     *ebpf.MapSpec `ebpf:"hd_shares"`
+	HdSocks      *ebpf.MapSpec `ebpf:"hd_socks"`
+	HdSplits     *ebpf.MapSpec `ebpf:"hd_splits"`
+	HdStats      *ebpf.MapSpec `ebpf:"hd_stats"`
 }
 
 // heddleVariableSpecs contains global variables before they are loaded into the kernel.
@@ -463,6 +525,8 @@ type heddleMapSpecs struct {
 type heddleVariableSpecs struct {
 	CfgBypass      *ebpf.VariableSpec `ebpf:"cfg_bypass"`
 	CfgBypassShare *ebpf.VariableSpec `ebpf:"cfg_bypass_share"`
+	CfgFastPath    *ebpf.VariableSpec `ebpf:"cfg_fast_path"`
+	CfgFastShare   *ebpf.VariableSpec `ebpf:"cfg_fast_share"`
 	CfgSetRetval   *ebpf.VariableSpec `ebpf:"cfg_set_retval"`
 }
 
@@ -486,27 +550,30 @@ func (o *heddleObjects) Close() error {
 //
 // It can be passed to loadHeddleObjects or ebpf.CollectionSpec.LoadAndAssign.
 type heddleMaps struct {
-	HdAffinity  *ebpf.Map `ebpf:"hd_affinity"`
-	HdBypass    *ebpf.Map `ebpf:"hd_bypass"`
-	HdBypassed  *ebpf.Map `ebpf:"hd_bypassed"`
-	HdClusters  *ebpf.Map `ebpf:"hd_clusters"`
-	HdConns     *ebpf.Map `ebpf:"hd_conns"`
-	HdCredit    *ebpf.Map `ebpf:"hd_credit"`
-	HdEndpoints *ebpf.Map `ebpf:"hd_endpoints"`
-	HdFlows     *ebpf.Map `ebpf:"hd_flows"`
-	HdIfStats   *ebpf.Map `ebpf:"hd_if_stats"`
-	HdIfaces    *ebpf.Map `ebpf:"hd_ifaces"`
-	HdMembers   *ebpf.Map `ebpf:"hd_members"`
-	HdOwn       *ebpf.Map `ebpf:"hd_own"`
-	HdPeers     *ebpf.Map `ebpf:"hd_peers"`
-	HdPods      *ebpf.Map `ebpf:"hd_pods"`
-	HdReasons   *ebpf.Map `ebpf:"hd_reasons"`
-	HdRefusals  *ebpf.Map `ebpf:"hd_refusals"`
-	HdServices  *ebpf.Map `ebpf:"hd_services"`
-	HdShares    *ebpf.Map `ebpf:"hd_shares"`
-	HdSocks     *ebpf.Map `ebpf:"hd_socks"`
-	HdSplits    *ebpf.Map `ebpf:"hd_splits"`
-	HdStats     *ebpf.Map `ebpf:"hd_stats"`
+	HdAffinity   *ebpf.Map `ebpf:"hd_affinity"`
+	HdBypass     *ebpf.Map `ebpf:"hd_bypass"`
+	HdBypassed   *ebpf.Map `ebpf:"hd_bypassed"`
+	HdClusters   *ebpf.Map `ebpf:"hd_clusters"`
+	HdConns      *ebpf.Map `ebpf:"hd_conns"`
+	HdCredit     *ebpf.Map `ebpf:"hd_credit"`
+	HdEndpoints  *ebpf.Map `ebpf:"hd_endpoints"`
+	HdFast       *ebpf.Map `ebpf:"hd_fast"`
+	HdFastUse    *ebpf.Map `ebpf:"hd_fast_use"`
+	HdFlows      *ebpf.Map `ebpf:"hd_flows"`
+	HdHandshakes *ebpf.Map `ebpf:"hd_handshakes"`
+	HdIfStats    *ebpf.Map `ebpf:"hd_if_stats"`
+	HdIfaces     *ebpf.Map `ebpf:"hd_ifaces"`
+	HdMembers    *ebpf.Map `ebpf:"hd_members"`
+	HdOwn        *ebpf.Map `ebpf:"hd_own"`
+	HdPeers      *ebpf.Map `ebpf:"hd_peers"`
+	HdPods       *ebpf.Map `ebpf:"hd_pods"`
+	HdReasons    *ebpf.Map `ebpf:"hd_reasons"`
+	HdRefusals   *ebpf.Map `ebpf:"hd_refusals"`
+	HdServices   *ebpf.Map `ebpf:"hd_services"`
+	HdShares     *ebpf.Map `ebpf:"hd_shares"`
+	HdSocks      *ebpf.Map `ebpf:"hd_socks"`
+	HdSplits     *ebpf.Map `ebpf:"hd_splits"`
+	HdStats      *ebpf.Map `ebpf:"hd_stats"`
 }
 
 func (m *heddleMaps) Close() error {
@@ -518,7 +585,10 @@ func (m *heddleMaps) Close() error {
 		m.HdConns,
 		m.HdCredit,
 		m.HdEndpoints,
+		m.HdFast,
+		m.HdFastUse,
 		m.HdFlows,
+		m.HdHandshakes,
 		m.HdIfStats,
 		m.HdIfaces,
 		m.HdMembers,
@@ -541,6 +611,8 @@ func (m *heddleMaps) Close() error {
 type heddleVariables struct {
 	CfgBypass      *ebpf.Variable `ebpf:"cfg_bypass"`
 	CfgBypassShare *ebpf.Variable `ebpf:"cfg_bypass_share"`
+	CfgFastPath    *ebpf.Variable `ebpf:"cfg_fast_path"`
+	CfgFastShare   *ebpf.Variable `ebpf:"cfg_fast_share"`
 	CfgSetRetval   *ebpf.Variable `ebpf:"cfg_set_retval"`
 }
 
@@ -550,6 +622,7 @@ type heddleVariables struct {
 type heddlePrograms struct {
 	HdConnect4   *ebpf.Program `ebpf:"hd_connect4"`
 	HdConnect6   *ebpf.Program `ebpf:"hd_connect6"`
+	HdFastEnd    *ebpf.Program `ebpf:"hd_fast_end"`
 	HdGetpeer4   *ebpf.Program `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.Program `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.Program `ebpf:"hd_getsockopt"`
@@ -571,6 +644,7 @@ func (p *heddlePrograms) Close() error {
 	return _HeddleClose(
 		p.HdConnect4,
 		p.HdConnect6,
+		p.HdFastEnd,
 		p.HdGetpeer4,
 		p.HdGetpeer6,
 		p.HdGetsockopt,

@@ -1,6 +1,8 @@
 package bpf
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -16,6 +18,12 @@ func Spec() (*ebpf.CollectionSpec, error) {
 	return spec, nil
 }
 
+// Digest identifies the compiled programs.
+func Digest() string {
+	sum := sha256.Sum256(_HeddleBytes)
+	return hex.EncodeToString(sum[:])
+}
+
 // Config is what programs must know about the kernel they are loaded into. The
 // values are constants to the verifier, so code for newer kernels is left out.
 type Config struct {
@@ -24,6 +32,12 @@ type Config struct {
 	// 0 of the loopback, which answers with ECONNREFUSED as well, and a refused
 	// sendmsg fails with EPERM.
 	SetRetval bool
+	// FastPath: packets of connections between pods of the node may skip the
+	// stack. It needs kernel functions of conntrack (Linux 6.0).
+	FastPath bool
+	// FastShare is how many connections of hd_fast one pod may have opened; 0:
+	// an eighth of the built-in size.
+	FastShare uint32
 	// Bypass: the kernel has what the socket bypass needs (Linux 6.3). Without
 	// it the programs of the bypass alone are left out, and no socket joins it.
 	Bypass bool
@@ -32,19 +46,22 @@ type Config struct {
 // Apply sets the constants in spec, and takes programs out of it that this
 // kernel does not load. The sizes of the maps must be set already.
 func (c Config) Apply(spec *ebpf.CollectionSpec) error {
-	var share uint32
+	constants := map[string]any{
+		heddleVarCfgSetRetval: flag(c.SetRetval),
+		heddleVarCfgFastPath:  flag(c.FastPath),
+		heddleVarCfgBypass:    flag(c.Bypass),
+	}
+	if c.FastShare != 0 {
+		constants[heddleVarCfgFastShare] = c.FastShare
+	}
 	if c.Bypass {
-		share = BypassShare(spec.Maps[MapSocks].MaxEntries)
+		constants[heddleVarCfgBypassShare] = BypassShare(spec.Maps[MapSocks].MaxEntries)
 	} else {
 		for _, name := range bypassPrograms {
 			delete(spec.Programs, name)
 		}
 	}
-	for name, value := range map[string]any{
-		heddleVarCfgSetRetval:   flag(c.SetRetval),
-		heddleVarCfgBypass:      flag(c.Bypass),
-		heddleVarCfgBypassShare: share,
-	} {
+	for name, value := range constants {
 		v, ok := spec.Variables[name]
 		if !ok {
 			return fmt.Errorf("the BPF object has no constant %s; rebuild it (make generate)", name)

@@ -2,27 +2,30 @@ package bpf
 
 // Names of the maps. They are pinned under these names.
 const (
-	MapPods      = heddleMapHdPods
-	MapServices  = heddleMapHdServices
-	MapSplits    = heddleMapHdSplits
-	MapClusters  = heddleMapHdClusters
-	MapEndpoints = heddleMapHdEndpoints
-	MapMembers   = heddleMapHdMembers
-	MapOwn       = heddleMapHdOwn
-	MapIfaces    = heddleMapHdIfaces
-	MapAffinity  = heddleMapHdAffinity
-	MapFlows     = heddleMapHdFlows
-	MapConns     = heddleMapHdConns
-	MapPeers     = heddleMapHdPeers
-	MapStats     = heddleMapHdStats
-	MapRefusals  = heddleMapHdRefusals
-	MapReasons   = heddleMapHdReasons
-	MapIfStats   = heddleMapHdIfStats
-	MapBypass    = heddleMapHdBypass
-	MapSocks     = heddleMapHdSocks
-	MapBypassed  = heddleMapHdBypassed
-	MapCredit    = heddleMapHdCredit
-	MapShares    = heddleMapHdShares
+	MapPods       = heddleMapHdPods
+	MapServices   = heddleMapHdServices
+	MapSplits     = heddleMapHdSplits
+	MapClusters   = heddleMapHdClusters
+	MapEndpoints  = heddleMapHdEndpoints
+	MapMembers    = heddleMapHdMembers
+	MapOwn        = heddleMapHdOwn
+	MapIfaces     = heddleMapHdIfaces
+	MapAffinity   = heddleMapHdAffinity
+	MapFlows      = heddleMapHdFlows
+	MapConns      = heddleMapHdConns
+	MapPeers      = heddleMapHdPeers
+	MapStats      = heddleMapHdStats
+	MapRefusals   = heddleMapHdRefusals
+	MapReasons    = heddleMapHdReasons
+	MapIfStats    = heddleMapHdIfStats
+	MapFast       = heddleMapHdFast
+	MapFastUse    = heddleMapHdFastUse
+	MapHandshakes = heddleMapHdHandshakes
+	MapBypass     = heddleMapHdBypass
+	MapSocks      = heddleMapHdSocks
+	MapBypassed   = heddleMapHdBypassed
+	MapCredit     = heddleMapHdCredit
+	MapShares     = heddleMapHdShares
 )
 
 // Names of the programs.
@@ -40,6 +43,7 @@ const (
 	ProgRelease    = heddleProgHdRelease
 	ProgTCIn       = heddleProgHdTcIn
 	ProgTCOut      = heddleProgHdTcOut
+	ProgFastEnd    = heddleProgHdFastEnd
 	ProgWhy        = heddleProgHdWhy
 	ProgMsg        = heddleProgHdMsg
 	ProgRecv       = heddleProgHdRecv

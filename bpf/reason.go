@@ -20,13 +20,12 @@ const (
 	ReasonEthertype       = heddleReasonREASON_ETHERTYPE
 	ReasonTruncated       = heddleReasonREASON_TRUNCATED
 	ReasonServiceUnhooked = heddleReasonREASON_SERVICE_UNHOOKED
-	reasonReservedA       = heddleReasonREASON_RESERVED_A
-	reasonReservedB       = heddleReasonREASON_RESERVED_B
-	reasonReservedC       = heddleReasonREASON_RESERVED_C
-	reasonReservedD       = heddleReasonREASON_RESERVED_D
-	reasonReservedE       = heddleReasonREASON_RESERVED_E
-	reasonReservedF       = heddleReasonREASON_RESERVED_F
-	reasonReservedG       = heddleReasonREASON_RESERVED_G
+	ReasonFastPath        = heddleReasonREASON_FAST_PATH
+	ReasonFastFull        = heddleReasonREASON_FAST_FULL
+	ReasonFastShare       = heddleReasonREASON_FAST_SHARE
+	ReasonFastBarred      = heddleReasonREASON_FAST_BARRED
+	ReasonFastTranslated  = heddleReasonREASON_FAST_TRANSLATED
+	ReasonFastMTU         = heddleReasonREASON_FAST_MTU
 	ReasonBypassed        = heddleReasonREASON_BYPASSED
 	ReasonBypassFull      = heddleReasonREASON_BYPASS_FULL
 	ReasonBypassShare     = heddleReasonREASON_BYPASS_SHARE
@@ -73,13 +72,18 @@ var reasons = [reasonMax]struct{ code, explain string }{
 		"Dropped: the packet is shorter than its headers say."},
 	ReasonServiceUnhooked: {"service_unhooked",
 		"Passed, and counted: a packet to a service address that no connect call was seen for; it comes from a raw socket, or from a connection older than the pod's enrolment."},
-	reasonReservedA: {"reserved_a", "Not used yet."},
-	reasonReservedB: {"reserved_b", "Not used yet."},
-	reasonReservedC: {"reserved_c", "Not used yet."},
-	reasonReservedD: {"reserved_d", "Not used yet."},
-	reasonReservedE: {"reserved_e", "Not used yet."},
-	reasonReservedF: {"reserved_f", "Not used yet."},
-	reasonReservedG: {"reserved_g", "Not used yet."},
+	ReasonFastPath: {"fast_path",
+		"The packets of this connection between two pods of the node skip the node's network stack."},
+	ReasonFastFull: {"fast_full",
+		"The connection stays on the network stack: the table of the fast path is full; raise --max-fast."},
+	ReasonFastShare: {"fast_share",
+		"The connection stays on the network stack: its pod has opened as many fast connections as one pod may; raise --max-fast."},
+	ReasonFastBarred: {"fast_barred",
+		"The connection stays on the network stack: another program or a queueing discipline on one of the two pods' interfaces must see its packets; heddlectl describe pod names it."},
+	ReasonFastTranslated: {"fast_translated",
+		"The connection stays on the network stack: which translates its addresses, or its handshake was not seen whole."},
+	ReasonFastMTU: {"fast_mtu",
+		"The packet took the network stack: it is longer than the other pod's interface takes, and the stack tells the sender."},
 	ReasonBypassed: {"bypassed",
 		"Counted: a connection between two pods of this node whose bytes go from socket to socket, because both pods carry heddle.io/socket-bypass=enabled."},
 	ReasonBypassFull: {"bypass_full",

@@ -8,41 +8,46 @@ import (
 // What the maps hold; src/types.h explains every field. Fields named …Be are
 // big-endian as stored: use PortBE and Port. Pad fields must be zero.
 type (
-	Addr        = heddleAddr
-	PodVal      = heddlePodVal
-	ServiceKey  = heddleServiceKey
-	ServiceVal  = heddleServiceVal
-	ServiceFlag = heddleServiceFlag
-	Column      = heddleColumn
-	SplitVal    = heddleSplitVal
-	ClusterVal  = heddleClusterVal
-	ClusterFlag = heddleClusterFlag
-	EndpointKey = heddleEndpointKey
-	EndpointVal = heddleEndpointVal
-	MemberKey   = heddleMemberKey
-	MemberVal   = heddleMemberVal
-	AffinityKey = heddleAffinityKey
-	AffinityVal = heddleAffinityVal
-	ConnVal     = heddleConnVal
-	ConnFlag    = heddleConnFlag
-	Peer        = heddlePeer
-	PeersVal    = heddlePeersVal
-	FlowKey     = heddleFlowKey
-	FlowVal     = heddleFlowVal
-	StatKey     = heddleStatKey
-	StatVal     = heddleStatVal
-	RefusalKey  = heddleRefusalKey
-	IfaceVal    = heddleIfaceVal
-	IfaceStat   = heddleIfaceStat
-	SockKey     = heddleSockKey
-	BypassVal   = heddleBypassVal
-	CreditVal   = heddleCreditVal
-	PodFlag     = heddlePodFlag
-	Way         = heddleWay
-	ConnectIn   = heddleConnectIn
-	ConnectOut  = heddleConnectOut
-	Verdict     = heddleVerdict
-	Reason      = heddleReason
+	Addr         = heddleAddr
+	PodVal       = heddlePodVal
+	ServiceKey   = heddleServiceKey
+	ServiceVal   = heddleServiceVal
+	ServiceFlag  = heddleServiceFlag
+	Column       = heddleColumn
+	SplitVal     = heddleSplitVal
+	ClusterVal   = heddleClusterVal
+	ClusterFlag  = heddleClusterFlag
+	EndpointKey  = heddleEndpointKey
+	EndpointVal  = heddleEndpointVal
+	MemberKey    = heddleMemberKey
+	MemberVal    = heddleMemberVal
+	AffinityKey  = heddleAffinityKey
+	AffinityVal  = heddleAffinityVal
+	ConnVal      = heddleConnVal
+	ConnFlag     = heddleConnFlag
+	Peer         = heddlePeer
+	PeersVal     = heddlePeersVal
+	FlowKey      = heddleFlowKey
+	FlowVal      = heddleFlowVal
+	StatKey      = heddleStatKey
+	StatVal      = heddleStatVal
+	RefusalKey   = heddleRefusalKey
+	IfaceVal     = heddleIfaceVal
+	IfaceStat    = heddleIfaceStat
+	IfaceFlag    = heddleIfaceFlag
+	FastKey      = heddleFastKey
+	FastEnd      = heddleFastEnd
+	FastVal      = heddleFastVal
+	HandshakeVal = heddleHandshakeVal
+	ConnectIn    = heddleConnectIn
+	ConnectOut   = heddleConnectOut
+	Verdict      = heddleVerdict
+	Reason       = heddleReason
+	SockKey      = heddleSockKey
+	BypassVal    = heddleBypassVal
+	CreditVal    = heddleCreditVal
+	PodFlag      = heddlePodFlag
+	Way          = heddleWay
 )
 
 // Sizes of the arrays inside values.
@@ -62,7 +67,7 @@ const (
 	VerdictRefuse    = heddleVerdictVERDICT_REFUSE
 )
 
-// Flags of pods, services, clusters and connections.
+// Flags of pods, services, clusters, connections and interfaces.
 const (
 	PodBypass        = heddlePodFlagPOD_BYPASS
 	ServiceScoped    = heddleServiceFlagSERVICE_SCOPED
@@ -70,6 +75,7 @@ const (
 	ConnCounted      = heddleConnFlagCONN_COUNTED
 	ConnEstablished  = heddleConnFlagCONN_ESTABLISHED
 	ConnAccepted     = heddleConnFlagCONN_ACCEPTED
+	IfaceFast        = heddleIfaceFlagIFACE_FAST
 )
 
 // AddrFrom returns an address as the maps hold it: 16 bytes, IPv4 mapped into

@@ -150,6 +150,7 @@ type Pod struct {
 	Interface string   `json:"interface"`
 	Ifindex   uint32   `json:"ifindex"`
 	Mode      string   `json:"mode,omitempty"`   // tcx or clsact
+	Slow      string   `json:"slow,omitempty"`   // why its packets never skip the stack; empty: they may
 	Bypass    string   `json:"bypass,omitempty"` // the socket bypass: "enabled…", or "off: " and why
 	RxPackets uint64   `json:"rxPackets"`        // from the pod
 	RxBytes   uint64   `json:"rxBytes"`

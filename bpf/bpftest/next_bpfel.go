@@ -80,6 +80,30 @@ type nextEndpointVal struct {
 	Cluster uint64
 }
 
+type nextFastKey struct {
+	_      structs.HostLayout
+	Addr   [2]nextAddr
+	PortBe [2]uint16
+	Pad    uint32
+}
+
+type nextFastVal struct {
+	_   structs.HostLayout
+	Tag uint64
+	End [2]struct {
+		_       structs.HostLayout
+		Ifindex uint32
+		FinEnd  uint32
+		Eth     [12]uint8
+		Ttl     uint8
+		Pad     [3]uint8
+		Packets uint64
+		Bytes   uint64
+	}
+	Closing uint32
+	Client  uint32
+}
+
 type nextFlowKey struct {
 	_         structs.HostLayout
 	Netns     uint64
@@ -97,6 +121,17 @@ type nextFlowVal struct {
 	Pad           [6]uint8
 }
 
+type nextHandshakeVal struct {
+	_             structs.HostLayout
+	ClientIfindex uint32
+	ServerIfindex uint32
+	Eth           [12]uint8
+	Ttl           uint8
+	Client        uint8
+	Answered      uint8
+	Pad           uint8
+}
+
 type nextIfaceStat struct {
 	_         structs.HostLayout
 	RxPackets uint64
@@ -110,7 +145,7 @@ type nextIfaceVal struct {
 	_         structs.HostLayout
 	Netns     uint64
 	AddrCount uint32
-	Pad       uint32
+	Flags     uint32
 	Addr      [4]nextAddr
 }
 
@@ -224,7 +259,10 @@ const (
 	nextMapHdConns        = "hd_conns"
 	nextMapHdCredit       = "hd_credit"
 	nextMapHdEndpoints    = "hd_endpoints"
+	nextMapHdFast         = "hd_fast"
+	nextMapHdFastUse      = "hd_fast_use"
 	nextMapHdFlows        = "hd_flows"
+	nextMapHdHandshakes   = "hd_handshakes"
 	nextMapHdIfStats      = "hd_if_stats"
 	nextMapHdIfaces       = "hd_ifaces"
 	nextMapHdMembers      = "hd_members"
@@ -240,6 +278,7 @@ const (
 	nextMapHdStats        = "hd_stats"
 	nextProgHdConnect4    = "hd_connect4"
 	nextProgHdConnect6    = "hd_connect6"
+	nextProgHdFastEnd     = "hd_fast_end"
 	nextProgHdGetpeer4    = "hd_getpeer4"
 	nextProgHdGetpeer6    = "hd_getpeer6"
 	nextProgHdGetsockopt  = "hd_getsockopt"
@@ -257,6 +296,8 @@ const (
 	nextProgHdWhy         = "hd_why"
 	nextVarCfgBypass      = "cfg_bypass"
 	nextVarCfgBypassShare = "cfg_bypass_share"
+	nextVarCfgFastPath    = "cfg_fast_path"
+	nextVarCfgFastShare   = "cfg_fast_share"
 	nextVarCfgSetRetval   = "cfg_set_retval"
 )
 
@@ -304,6 +345,7 @@ type nextSpecs struct {
 type nextProgramSpecs struct {
 	HdConnect4   *ebpf.ProgramSpec `ebpf:"hd_connect4"`
 	HdConnect6   *ebpf.ProgramSpec `ebpf:"hd_connect6"`
+	HdFastEnd    *ebpf.ProgramSpec `ebpf:"hd_fast_end"`
 	HdGetpeer4   *ebpf.ProgramSpec `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.ProgramSpec `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.ProgramSpec `ebpf:"hd_getsockopt"`
@@ -325,27 +367,30 @@ type nextProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type nextMapSpecs struct {
-	HdAffinity  *ebpf.MapSpec `ebpf:"hd_affinity"`
-	HdBypass    *ebpf.MapSpec `ebpf:"hd_bypass"`
-	HdBypassed  *ebpf.MapSpec `ebpf:"hd_bypassed"`
-	HdClusters  *ebpf.MapSpec `ebpf:"hd_clusters"`
-	HdConns     *ebpf.MapSpec `ebpf:"hd_conns"`
-	HdCredit    *ebpf.MapSpec `ebpf:"hd_credit"`
-	HdEndpoints *ebpf.MapSpec `ebpf:"hd_endpoints"`
-	HdFlows     *ebpf.MapSpec `ebpf:"hd_flows"`
-	HdIfStats   *ebpf.MapSpec `ebpf:"hd_if_stats"`
-	HdIfaces    *ebpf.MapSpec `ebpf:"hd_ifaces"`
-	HdMembers   *ebpf.MapSpec `ebpf:"hd_members"`
-	HdOwn       *ebpf.MapSpec `ebpf:"hd_own"`
-	HdPeers     *ebpf.MapSpec `ebpf:"hd_peers"`
-	HdPods      *ebpf.MapSpec `ebpf:"hd_pods"`
-	HdReasons   *ebpf.MapSpec `ebpf:"hd_reasons"`
-	HdRefusals  *ebpf.MapSpec `ebpf:"hd_refusals"`
-	HdServices  *ebpf.MapSpec `ebpf:"hd_services"`
-	HdShares    *ebpf.MapSpec `ebpf:"hd_shares"`
-	HdSocks     *ebpf.MapSpec `ebpf:"hd_socks"`
-	HdSplits    *ebpf.MapSpec `ebpf:"hd_splits"`
-	HdStats     *ebpf.MapSpec `ebpf:"hd_stats"`
+	HdAffinity   *ebpf.MapSpec `ebpf:"hd_affinity"`
+	HdBypass     *ebpf.MapSpec `ebpf:"hd_bypass"`
+	HdBypassed   *ebpf.MapSpec `ebpf:"hd_bypassed"`
+	HdClusters   *ebpf.MapSpec `ebpf:"hd_clusters"`
+	HdConns      *ebpf.MapSpec `ebpf:"hd_conns"`
+	HdCredit     *ebpf.MapSpec `ebpf:"hd_credit"`
+	HdEndpoints  *ebpf.MapSpec `ebpf:"hd_endpoints"`
+	HdFast       *ebpf.MapSpec `ebpf:"hd_fast"`
+	HdFastUse    *ebpf.MapSpec `ebpf:"hd_fast_use"`
+	HdFlows      *ebpf.MapSpec `ebpf:"hd_flows"`
+	HdHandshakes *ebpf.MapSpec `ebpf:"hd_handshakes"`
+	HdIfStats    *ebpf.MapSpec `ebpf:"hd_if_stats"`
+	HdIfaces     *ebpf.MapSpec `ebpf:"hd_ifaces"`
+	HdMembers    *ebpf.MapSpec `ebpf:"hd_members"`
+	HdOwn        *ebpf.MapSpec `ebpf:"hd_own"`
+	HdPeers      *ebpf.MapSpec `ebpf:"hd_peers"`
+	HdPods       *ebpf.MapSpec `ebpf:"hd_pods"`
+	HdReasons    *ebpf.MapSpec `ebpf:"hd_reasons"`
+	HdRefusals   *ebpf.MapSpec `ebpf:"hd_refusals"`
+	HdServices   *ebpf.MapSpec `ebpf:"hd_services"`
+	HdShares     *ebpf.MapSpec `ebpf:"hd_shares"`
+	HdSocks      *ebpf.MapSpec `ebpf:"hd_socks"`
+	HdSplits     *ebpf.MapSpec `ebpf:"hd_splits"`
+	HdStats      *ebpf.MapSpec `ebpf:"hd_stats"`
 }
 
 // nextVariableSpecs contains global variables before they are loaded into the kernel.
@@ -354,6 +399,8 @@ type nextMapSpecs struct {
 type nextVariableSpecs struct {
 	CfgBypass      *ebpf.VariableSpec `ebpf:"cfg_bypass"`
 	CfgBypassShare *ebpf.VariableSpec `ebpf:"cfg_bypass_share"`
+	CfgFastPath    *ebpf.VariableSpec `ebpf:"cfg_fast_path"`
+	CfgFastShare   *ebpf.VariableSpec `ebpf:"cfg_fast_share"`
 	CfgSetRetval   *ebpf.VariableSpec `ebpf:"cfg_set_retval"`
 }
 
@@ -377,27 +424,30 @@ func (o *nextObjects) Close() error {
 //
 // It can be passed to loadNextObjects or ebpf.CollectionSpec.LoadAndAssign.
 type nextMaps struct {
-	HdAffinity  *ebpf.Map `ebpf:"hd_affinity"`
-	HdBypass    *ebpf.Map `ebpf:"hd_bypass"`
-	HdBypassed  *ebpf.Map `ebpf:"hd_bypassed"`
-	HdClusters  *ebpf.Map `ebpf:"hd_clusters"`
-	HdConns     *ebpf.Map `ebpf:"hd_conns"`
-	HdCredit    *ebpf.Map `ebpf:"hd_credit"`
-	HdEndpoints *ebpf.Map `ebpf:"hd_endpoints"`
-	HdFlows     *ebpf.Map `ebpf:"hd_flows"`
-	HdIfStats   *ebpf.Map `ebpf:"hd_if_stats"`
-	HdIfaces    *ebpf.Map `ebpf:"hd_ifaces"`
-	HdMembers   *ebpf.Map `ebpf:"hd_members"`
-	HdOwn       *ebpf.Map `ebpf:"hd_own"`
-	HdPeers     *ebpf.Map `ebpf:"hd_peers"`
-	HdPods      *ebpf.Map `ebpf:"hd_pods"`
-	HdReasons   *ebpf.Map `ebpf:"hd_reasons"`
-	HdRefusals  *ebpf.Map `ebpf:"hd_refusals"`
-	HdServices  *ebpf.Map `ebpf:"hd_services"`
-	HdShares    *ebpf.Map `ebpf:"hd_shares"`
-	HdSocks     *ebpf.Map `ebpf:"hd_socks"`
-	HdSplits    *ebpf.Map `ebpf:"hd_splits"`
-	HdStats     *ebpf.Map `ebpf:"hd_stats"`
+	HdAffinity   *ebpf.Map `ebpf:"hd_affinity"`
+	HdBypass     *ebpf.Map `ebpf:"hd_bypass"`
+	HdBypassed   *ebpf.Map `ebpf:"hd_bypassed"`
+	HdClusters   *ebpf.Map `ebpf:"hd_clusters"`
+	HdConns      *ebpf.Map `ebpf:"hd_conns"`
+	HdCredit     *ebpf.Map `ebpf:"hd_credit"`
+	HdEndpoints  *ebpf.Map `ebpf:"hd_endpoints"`
+	HdFast       *ebpf.Map `ebpf:"hd_fast"`
+	HdFastUse    *ebpf.Map `ebpf:"hd_fast_use"`
+	HdFlows      *ebpf.Map `ebpf:"hd_flows"`
+	HdHandshakes *ebpf.Map `ebpf:"hd_handshakes"`
+	HdIfStats    *ebpf.Map `ebpf:"hd_if_stats"`
+	HdIfaces     *ebpf.Map `ebpf:"hd_ifaces"`
+	HdMembers    *ebpf.Map `ebpf:"hd_members"`
+	HdOwn        *ebpf.Map `ebpf:"hd_own"`
+	HdPeers      *ebpf.Map `ebpf:"hd_peers"`
+	HdPods       *ebpf.Map `ebpf:"hd_pods"`
+	HdReasons    *ebpf.Map `ebpf:"hd_reasons"`
+	HdRefusals   *ebpf.Map `ebpf:"hd_refusals"`
+	HdServices   *ebpf.Map `ebpf:"hd_services"`
+	HdShares     *ebpf.Map `ebpf:"hd_shares"`
+	HdSocks      *ebpf.Map `ebpf:"hd_socks"`
+	HdSplits     *ebpf.Map `ebpf:"hd_splits"`
+	HdStats      *ebpf.Map `ebpf:"hd_stats"`
 }
 
 func (m *nextMaps) Close() error {
@@ -409,7 +459,10 @@ func (m *nextMaps) Close() error {
 		m.HdConns,
 		m.HdCredit,
 		m.HdEndpoints,
+		m.HdFast,
+		m.HdFastUse,
 		m.HdFlows,
+		m.HdHandshakes,
 		m.HdIfStats,
 		m.HdIfaces,
 		m.HdMembers,
@@ -432,6 +485,8 @@ func (m *nextMaps) Close() error {
 type nextVariables struct {
 	CfgBypass      *ebpf.Variable `ebpf:"cfg_bypass"`
 	CfgBypassShare *ebpf.Variable `ebpf:"cfg_bypass_share"`
+	CfgFastPath    *ebpf.Variable `ebpf:"cfg_fast_path"`
+	CfgFastShare   *ebpf.Variable `ebpf:"cfg_fast_share"`
 	CfgSetRetval   *ebpf.Variable `ebpf:"cfg_set_retval"`
 }
 
@@ -441,6 +496,7 @@ type nextVariables struct {
 type nextPrograms struct {
 	HdConnect4   *ebpf.Program `ebpf:"hd_connect4"`
 	HdConnect6   *ebpf.Program `ebpf:"hd_connect6"`
+	HdFastEnd    *ebpf.Program `ebpf:"hd_fast_end"`
 	HdGetpeer4   *ebpf.Program `ebpf:"hd_getpeer4"`
 	HdGetpeer6   *ebpf.Program `ebpf:"hd_getpeer6"`
 	HdGetsockopt *ebpf.Program `ebpf:"hd_getsockopt"`
@@ -462,6 +518,7 @@ func (p *nextPrograms) Close() error {
 	return _NextClose(
 		p.HdConnect4,
 		p.HdConnect6,
+		p.HdFastEnd,
 		p.HdGetpeer4,
 		p.HdGetpeer6,
 		p.HdGetsockopt,

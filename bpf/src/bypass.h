@@ -64,32 +64,6 @@ static __always_inline bool both_asked(struct bpf_sock_ops *ctx, struct bypass_v
 	return true;
 }
 
-/* Takes one of the pod's sockets off its share, or false. */
-static __always_inline bool take_share(const __u64 *netns)
-{
-	__u64 *sockets, none = 0;
-
-	sockets = bpf_map_lookup_elem(&hd_shares, netns);
-	if (!sockets) {
-		bpf_map_update_elem(&hd_shares, netns, &none, BPF_NOEXIST);
-		sockets = bpf_map_lookup_elem(&hd_shares, netns);
-	}
-	if (!sockets)
-		return false;
-	if (__sync_fetch_and_add(sockets, 1) < cfg_bypass_share)
-		return true;
-	__sync_fetch_and_add(sockets, -1);
-	return false;
-}
-
-static __always_inline void give_share(const __u64 *netns)
-{
-	__u64 *sockets = bpf_map_lookup_elem(&hd_shares, netns);
-
-	if (sockets)
-		__sync_fetch_and_add(sockets, -1);
-}
-
 /* The end of a socket's membership. hd_socks lets go of it by itself: when it
  * is closed, and when the connection is. */
 static __noinline int leave_bypass(struct bpf_sock *sk)
@@ -102,7 +76,7 @@ static __noinline int leave_bypass(struct bpf_sock *sk)
 	if (!val)
 		return 0;
 	bpf_map_delete_elem(&hd_credit, &val->self);
-	give_share(&val->self.netns);
+	give_share(&hd_shares, &val->self.netns);
 	bpf_sk_storage_delete(&hd_bypassed, sk);
 	return 0;
 }
@@ -113,7 +87,7 @@ static __always_inline bool enter(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	struct credit_val credit = {};
 
 	if (!bpf_sk_storage_get(&hd_bypassed, sk, val, BPF_SK_STORAGE_GET_F_CREATE)) {
-		give_share(&val->self.netns);
+		give_share(&hd_shares, &val->self.netns);
 		return false;
 	}
 	/* From here on leave_bypass undoes all of it. */
@@ -140,7 +114,7 @@ static __always_inline void join_bypass(struct bpf_sock_ops *ctx, struct bpf_soc
 	}
 	if (bpf_skc_to_mptcp_sock(sk))
 		return;
-	if (!take_share(&val.self.netns))
+	if (!take_share(&hd_shares, &val.self.netns, cfg_bypass_share))
 		count_reason(REASON_BYPASS_SHARE);
 	else if (!enter(ctx, sk, &val))
 		count_reason(REASON_BYPASS_FULL);

@@ -9,6 +9,7 @@
 #include "copy.h"
 #include "decide.h"
 #include "count.h"
+#include "share.h"
 
 #include "hook.h"
 #include "connect.h"
@@ -19,6 +20,9 @@
 #include "bypass.h"
 #include "sockops.h"
 #include "release.h"
+#include "packet.h"
+#include "segment.h"
+#include "fast.h"
 #include "tc.h"
 #include "why.h"
 

@@ -21,6 +21,8 @@ typedef _Bool bool;
 #define true 1
 
 #define SEC(name) __attribute__((section(name), used))
+#define __ksym __attribute__((section(".ksyms")))
+#define __weak __attribute__((weak))
 #define __always_inline inline __attribute__((always_inline))
 #define __noinline __attribute__((noinline))
 #define barrier() asm volatile("" ::: "memory")
@@ -30,6 +32,7 @@ typedef _Bool bool;
 
 #define bpf_htons(x) __builtin_bswap16(x)
 #define bpf_htonl(x) __builtin_bswap32(x)
+#define bpf_ntohl(x) __builtin_bswap32(x)
 
 /* Map definitions in BTF. */
 #define __uint(name, val) int(*name)[val]
@@ -64,6 +67,7 @@ static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static __u32 (*bpf_get_prandom_u32)(void) = (void *)7;
 static long (*bpf_skb_store_bytes)(void *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
 static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
+static long (*bpf_skb_pull_data)(void *skb, __u32 len) = (void *)39;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*bpf_sock_ops_cb_flags_set)(void *ctx, __u32 flags) = (void *)59;
 static long (*bpf_sock_hash_update)(void *ctx, void *map, void *key, __u64 flags) = (void *)70;
@@ -73,9 +77,13 @@ static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags
 static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static long (*bpf_seq_write)(void *seq, const void *data, __u32 len) = (void *)127;
+static long (*bpf_redirect_peer)(__u32 ifindex, __u64 flags) = (void *)155;
+static long (*bpf_check_mtu)(void *skb, __u32 ifindex, __u32 *mtu_len, __s32 len_diff, __u64 flags) = (void *)163;
 static struct tcp_sock *(*bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
 static int (*bpf_set_retval)(int retval) = (void *)187; /* Linux 5.18 */
 static void *(*bpf_skc_to_mptcp_sock)(void *sk) = (void *)196; /* Linux 5.19 */
+
+enum { BPF_MTU_CHK_SEGS = 1 };
 
 /* Contexts. */
 #define __pointer(type, name)          \
@@ -174,12 +182,53 @@ struct __sk_buff {
 	__u32 priority;
 	__u32 ingress_ifindex;
 	__u32 ifindex;
-	__u32 unused[25]; /* tc_index to local_port, data_meta */
+	__u32 unused[8]; /* tc_index to tc_classid */
+	__u32 data;      /* read as pointers: the verifier widens both */
+	__u32 data_end;
+	__u32 unused2[15]; /* napi_id to data_meta */
 	__u64 flow_keys;
 	__u64 tstamp;
 	__u32 wire_len;
 	__u32 gso_segs;
 };
+
+/* Functions of conntrack (Linux 6.0), which may be a module. They are weak: a
+ * program that only calls them behind a false constant loads without them. The
+ * options have grown since; their first 12 bytes are understood everywhere. */
+struct bpf_sock_tuple {
+	union {
+		struct {
+			__be32 saddr;
+			__be32 daddr;
+			__be16 sport;
+			__be16 dport;
+		} ipv4;
+		struct {
+			__be32 saddr[4];
+			__be32 daddr[4];
+			__be16 sport;
+			__be16 dport;
+		} ipv6;
+	};
+};
+
+struct bpf_ct_opts {
+	__s32 netns_id;
+	__s32 error;
+	__u8 l4proto;
+	__u8 dir;
+	__u8 reserved[2];
+};
+
+enum { BPF_F_CURRENT_NETNS = -1 };
+
+struct nf_conn {
+}; /* whole, as far as the loader compares types */
+extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+					 __u32 tuple_size, struct bpf_ct_opts *opts,
+					 __u32 opts_size) __weak __ksym;
+extern int bpf_ct_change_timeout(struct nf_conn *conn, __u32 timeout_ms) __weak __ksym;
+extern void bpf_ct_release(struct nf_conn *conn) __weak __ksym;
 
 enum {
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
@@ -225,7 +274,9 @@ _Static_assert(__builtin_offsetof(struct bpf_sock, state) == 72, "bpf_sock");
 _Static_assert(__builtin_offsetof(struct bpf_sock_addr, sk) == 64, "bpf_sock_addr");
 _Static_assert(__builtin_offsetof(struct bpf_sock_ops, sk) == 184, "bpf_sock_ops");
 _Static_assert(__builtin_offsetof(struct bpf_sockopt, retval) == 36, "bpf_sockopt");
+_Static_assert(__builtin_offsetof(struct __sk_buff, data_end) == 80, "__sk_buff");
 _Static_assert(__builtin_offsetof(struct sk_msg_md, sk) == 72, "sk_msg_md");
 _Static_assert(__builtin_offsetof(struct __sk_buff, gso_segs) == 164, "__sk_buff");
+_Static_assert(sizeof(struct bpf_ct_opts) == 12, "bpf_ct_opts");
 
 #endif

@@ -16,6 +16,8 @@
 #define MAX_STATS 65536
 #define MAX_REFUSALS 4096
 #define MAX_OWN 64
+#define MAX_FAST 65536
+#define MAX_HANDSHAKES 8192
 #define MAX_BYPASS (MAX_PODS * MAX_POD_ADDRS)
 #define MAX_SOCKS 16384 /* two for each connection */
 
@@ -142,6 +144,16 @@ struct {
 	__type(value, struct iface_stat);
 } hd_if_stats SEC(".maps");
 
+/* It never evicts: conntrack does not know the window of a connection that
+ * falls back to the stack in the middle, and may drop its packets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_FAST);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct fast_key);
+	__type(value, struct fast_val);
+} hd_fast SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_BYPASS);
@@ -171,6 +183,21 @@ struct {
 	__type(key, struct sock_key);
 	__type(value, struct credit_val);
 } hd_credit SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PODS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32); /* ifindex */
+	__type(value, __u64); /* connections in hd_fast that its pod opened */
+} hd_fast_use SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_HANDSHAKES);
+	__type(key, struct fast_key);
+	__type(value, struct handshake_val);
+} hd_handshakes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -7,40 +7,6 @@
 #ifndef HD_TC_H
 #define HD_TC_H
 
-#define ETH_HLEN 14
-
-struct arp4 {
-	__be16 hardware;
-	__be16 protocol;
-	__u8 hardware_len;
-	__u8 protocol_len;
-	__be16 operation;
-	__u8 sender_mac[6];
-	__u8 sender_ip[4];
-};
-
-struct ipv4 {
-	__u8 version_ihl;
-	__u8 tos;
-	__be16 len;
-	__be16 id;
-	__be16 fragment; /* 13 bits of offset */
-	__u8 ttl;
-	__u8 protocol;
-	__be16 checksum;
-	__be32 saddr;
-	__be32 daddr;
-};
-
-struct ipv6 {
-	__be32 version_class_flow;
-	__be16 len;
-	__u8 next;
-	__u8 hop_limit;
-	__u32 saddr[4];
-	__u32 daddr[4];
-};
-
 struct tcp_start {
 	__be16 sport;
 	__be16 dport;
@@ -49,8 +15,6 @@ struct tcp_start {
 	__u8 offset;
 	__u8 flags;
 };
-
-enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 
 enum {
 	MLD_REPORT = 131,
@@ -264,32 +228,21 @@ static __always_inline enum reason check_source(struct __sk_buff *skb,
 	return REASON_ETHERTYPE;
 }
 
-static __always_inline struct iface_stat *iface_stat_of(__u32 ifindex)
-{
-	struct iface_stat *stat, zero = {};
-
-	stat = bpf_map_lookup_elem(&hd_if_stats, &ifindex);
-	if (!stat) {
-		bpf_map_update_elem(&hd_if_stats, &ifindex, &zero, BPF_NOEXIST);
-		stat = bpf_map_lookup_elem(&hd_if_stats, &ifindex);
-	}
-	return stat;
-}
-
-/* Packets as they would be on a wire, not as the stack batches them. */
-static __always_inline __u64 packets_of(struct __sk_buff *skb)
-{
-	return skb->gso_segs ? skb->gso_segs : 1;
-}
-
 SEC("tc")
 int hd_tc_in(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
-	const struct iface_val *iface = find(&hd_ifaces, &ifindex);
+	const struct iface_val *iface;
 	struct iface_stat *stat;
 	enum reason reason;
+	int verdict;
 
+	if (cfg_fast_path) {
+		verdict = fast_forward(skb);
+		if (verdict != TC_NEXT)
+			return verdict;
+	}
+	iface = find(&hd_ifaces, &ifindex);
 	if (!iface) {
 		count_reason(REASON_NOT_PROGRAMMED);
 		return TC_DROP;
@@ -314,9 +267,10 @@ SEC("tc")
 int hd_tc_out(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
+	const struct iface_val *iface = find(&hd_ifaces, &ifindex);
 	struct iface_stat *stat;
 
-	if (!find(&hd_ifaces, &ifindex)) {
+	if (!iface) {
 		count_reason(REASON_NOT_PROGRAMMED);
 		return TC_DROP;
 	}
@@ -325,6 +279,8 @@ int hd_tc_out(struct __sk_buff *skb)
 		stat->tx_packets += packets_of(skb);
 		stat->tx_bytes += skb->len;
 	}
+	if (cfg_fast_path)
+		fast_learn(skb, iface);
 	return TC_NEXT;
 }
 

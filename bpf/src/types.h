@@ -49,20 +49,19 @@ enum reason {
 	REASON_SERVICE_UNHOOKED = 16,/* pass, counted: a packet to a service address that
 					did not come through connect (raw socket, or a
 					connection older than the enrolment) */
-	REASON_RESERVED_A = 17,
-	REASON_RESERVED_B = 18,
-	REASON_RESERVED_C = 19,
-	REASON_RESERVED_D = 20,
-	REASON_RESERVED_E = 21,
-	REASON_RESERVED_F = 22,
-	REASON_RESERVED_G = 23,
-	REASON_BYPASSED = 24,        /* a connection's bytes go from socket to socket */
-	REASON_BYPASS_FULL = 25,     /* stays on TCP: hd_socks is full */
-	REASON_BYPASS_SHARE = 26,    /* stays on TCP: the pod has its share of hd_socks */
-	REASON_BYPASS_ULP = 27,      /* setsockopt refused: TLS on a bypassed socket */
-	REASON_BYPASS_LATE = 28,     /* one direction stays on TCP: its first bytes went that way */
-	REASON_BYPASS_SLOW = 29,     /* one direction goes on over TCP: its reader is behind */
-	REASON_MAX = 30,
+	REASON_FAST_PATH = 17,       /* a connection's packets are moved by redirect */
+	REASON_FAST_FULL = 18,       /* stays on the stack: hd_fast is full */
+	REASON_FAST_SHARE = 19,      /* stays on the stack: its client has its share of hd_fast */
+	REASON_FAST_BARRED = 20,     /* stays on the stack: one interface may not take part */
+	REASON_FAST_TRANSLATED = 21, /* stays on the stack: which translates its addresses */
+	REASON_FAST_MTU = 22,        /* a packet through the stack: too long for the other interface */
+	REASON_BYPASSED = 23,        /* a connection's bytes go from socket to socket */
+	REASON_BYPASS_FULL = 24,     /* stays on TCP: hd_socks is full */
+	REASON_BYPASS_SHARE = 25,    /* stays on TCP: the pod has its share of hd_socks */
+	REASON_BYPASS_ULP = 26,      /* setsockopt refused: TLS on a bypassed socket */
+	REASON_BYPASS_LATE = 27,     /* one direction stays on TCP: its first bytes went that way */
+	REASON_BYPASS_SLOW = 28,     /* one direction goes on over TCP: its reader is behind */
+	REASON_MAX = 29,
 };
 
 enum pod_flag {
@@ -245,10 +244,14 @@ struct refusal_key {
  * drops: that is the state between attaching and programming. */
 #define MAX_POD_ADDRS 4
 
+enum iface_flag {
+	IFACE_FAST = 1, /* nothing but Heddle looks at its packets: they may skip the stack */
+};
+
 struct iface_val {
 	__u64 netns;
 	__u32 addr_count;
-	__u32 pad;
+	enum iface_flag flags;
 	struct addr addr[MAX_POD_ADDRS];
 };
 
@@ -258,6 +261,52 @@ struct iface_stat {
 	__u64 tx_packets; /* to the pod */
 	__u64 tx_bytes;
 	__u64 dropped;
+};
+
+/* hd_fast: a TCP connection between two pods of this node whose packets skip
+ * the stack. Both directions share the element: end 0 has the lower port, or the
+ * lower address when the ports are equal. */
+struct fast_key {
+	struct addr addr[2];
+	__be16 port_be[2];
+	__u32 pad;
+};
+
+struct fast_end {
+	__u32 ifindex; /* host side of the pod's interface */
+	__u32 fin_end; /* sequence number after its FIN, once there was one */
+	__u8 eth[12];  /* destination and source that packets to it carry */
+	__u8 ttl;      /* hop limit that packets to it carry, at most */
+	__u8 pad[3];
+	__u64 packets; /* that it sent; hd_if_stats gets them when the connection ends */
+	__u64 bytes;
+};
+
+enum fast_closing {
+	FIN_SENT_0 = 1, /* by end 0 */
+	FIN_SENT_1 = 2,
+	FIN_ACKED_0 = 4, /* that of end 0 */
+	FIN_ACKED_1 = 8,
+	FAST_CLOSED = 15,
+};
+
+struct fast_val {
+	__u64 tag; /* of the key: a recycled element is recognised by it */
+	struct fast_end end[2];
+	enum fast_closing closing;
+	__u32 client; /* index of the end that connected */
+};
+
+/* hd_handshakes: TCP handshakes between two pods of this node, as they leave
+ * the stack. Losing one keeps its connection on the stack. */
+struct handshake_val {
+	__u32 client_ifindex;
+	__u32 server_ifindex;
+	__u8 eth[12]; /* as in fast_end, for the client */
+	__u8 ttl;
+	__u8 client;   /* index of the client's end */
+	__u8 answered; /* the SYN-ACK has passed */
+	__u8 pad;
 };
 
 /* The socket bypass, see bypass.h. A socket is named by its own end, and so

@@ -28,6 +28,13 @@ type Options struct {
 	// OwnCgroups are the ids of the cgroups of Heddle's own processes, whose
 	// sockets are never translated, in whatever namespace they are.
 	OwnCgroups []uint64
+	// FastPath says whether packets between pods of the node may skip the stack:
+	// FastPathAuto (or empty) or FastPathOff.
+	FastPath string
+	// SelfTest tries the fast path where nobody else is, and says what
+	// applications would notice of it. That keeps it off, and so does an error.
+	// Nil: it is not tried.
+	SelfTest func(*Trial) (noticed string, err error)
 	// Log receives what adoption and migration did; nil discards it.
 	Log *slog.Logger
 }
@@ -38,6 +45,7 @@ type Kernel struct {
 	lock     *os.File
 	maps     map[string]*ebpf.Map
 	why      *ebpf.Program
+	flows    flows
 	features []Feature
 	tc       *interfaces
 	bypass   *bypass
@@ -125,11 +133,13 @@ func (o *opening) run() error {
 		{"copy", o.copyBefore}, // last: what is written from now on is fetched late
 		{"own cgroups", o.writeOwnCgroups},
 		{"switch", o.pointOfNoReturn},
+		{"leave fast path", o.leaveFastPath},
 		{"bypass", o.updateBypass}, // before a socket can join it
 		{"hooks", o.updateHooks},
 		{"interfaces", o.updateInterfaces},
 		{"copy again", o.copyAfter},
 		{"retire", o.retireAnswers},
+		{"empty fast path", o.emptyFastPath},
 		{"publish", o.publish},
 		{"sweep", o.sweep},
 	} {
@@ -158,8 +168,8 @@ func (o *opening) finish(lock *os.File) *Kernel {
 	for _, t := range o.tables {
 		k.maps[t.name] = t.now
 	}
-	k.why = o.programs[bpf.ProgWhy]
-	kept := append([]io.Closer{k.why, o.tc.in, o.tc.out}, o.bypass.closers()...)
+	k.why, k.flows = o.programs[bpf.ProgWhy], o.flows()
+	kept := append([]io.Closer{k.why, k.flows.program, o.tc.in, o.tc.out}, o.bypass.closers()...)
 	for _, m := range k.maps {
 		kept = append(kept, m)
 	}
@@ -175,9 +185,6 @@ func (o *opening) readObjects() error {
 		return fmt.Errorf("read BPF objects: %w", err)
 	}
 	o.spec = spec
-	retval, bypass := o.retval(), o.system.bypass(spec)
-	o.features = append(o.features, retval, bypass)
-	o.config = bpf.Config{SetRetval: retval.On, Bypass: bypass.On}
 	for name, entries := range o.Limits {
 		m := spec.Maps[name]
 		switch {
@@ -190,6 +197,20 @@ func (o *opening) readObjects() error {
 		}
 		m.MaxEntries = entries
 	}
+	return o.configure()
+}
+
+// configure decides what this kernel has, which the programs' constants say.
+func (o *opening) configure() error {
+	retval, bypass := o.retval(), o.system.bypass(o.spec)
+	fast := o.fastPathFeature()
+	o.features = append(o.features, retval, fast, bypass)
+	o.config = bpf.Config{
+		SetRetval: retval.On,
+		FastPath:  fast.On,
+		FastShare: max(1, o.spec.Maps[bpf.MapFast].MaxEntries/fastShare),
+		Bypass:    bypass.On,
+	}
 	return nil
 }
 
@@ -198,7 +219,7 @@ func (k *Kernel) Maps() map[string]*ebpf.Map { return k.maps }
 
 // Close releases the process's hold. Everything stays pinned and attached.
 func (k *Kernel) Close() error {
-	closers := append([]io.Closer{k.why, k.tc.in, k.tc.out}, k.bypass.closers()...)
+	closers := append([]io.Closer{k.why, k.flows.program, k.tc.in, k.tc.out}, k.bypass.closers()...)
 	for _, m := range k.maps {
 		closers = append(closers, m)
 	}

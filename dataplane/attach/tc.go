@@ -29,6 +29,7 @@ type interfaces struct {
 	in, out *ebpf.Program // what the pod sends, and receives
 	pins    pins
 	log     *slog.Logger
+	tcx     bool // the kernel has it, whether used or not
 
 	mu       sync.Mutex
 	attached map[uint32]bool // by ifindex; guarded by mu
@@ -70,15 +71,15 @@ func isInterfacePin(name string) bool {
 }
 
 func newInterfaces(mode string, p pins, in, out *ebpf.Program, log *slog.Logger) (*interfaces, error) {
-	t := &interfaces{mode: mode, in: in, out: out, pins: p, log: log, attached: map[uint32]bool{}}
+	t := &interfaces{mode: mode, in: in, out: out, pins: p, log: log, tcx: haveTCX(in), attached: map[uint32]bool{}}
 	switch mode {
 	case "", "auto":
 		t.mode = modeTCX
-		if !haveTCX(in) {
+		if !t.tcx {
 			t.mode = modeClsact
 		}
 	case modeTCX:
-		if !haveTCX(in) {
+		if !t.tcx {
 			return nil, errors.New("tcx needs Linux 6.6: choose auto or clsact")
 		}
 	case modeClsact:
@@ -265,10 +266,17 @@ func (k *Kernel) AttachIface(name string) (ifindex uint32, mode string, err erro
 }
 
 // DetachIface removes the floor from an interface, which may be gone already.
+// Its connections continue.
 func (k *Kernel) DetachIface(ifindex uint32) error {
 	k.tc.mu.Lock()
 	defer k.tc.mu.Unlock()
-	return k.tc.detachLocked(ifindex)
+	return k.detachLocked(ifindex)
+}
+
+// detachLocked takes the connections off the fast path before the programs go,
+// and those that came meanwhile after.
+func (k *Kernel) detachLocked(ifindex uint32) error {
+	return errors.Join(k.LeaveFastPath(ifindex), k.tc.detachLocked(ifindex), k.LeaveFastPath(ifindex))
 }
 
 // Attached lists the interfaces with a floor, by ifindex, in ascending order.
@@ -299,7 +307,7 @@ func (k *Kernel) SweepIfaces(keep func(ifindex uint32) bool) ([]uint32, error) {
 		if live(ifindex) && (keep == nil || keep(ifindex)) {
 			continue
 		}
-		if err := t.detachLocked(ifindex); err != nil {
+		if err := k.detachLocked(ifindex); err != nil {
 			errs = append(errs, err)
 			continue
 		}

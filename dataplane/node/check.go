@@ -19,7 +19,8 @@ func (l *loop) check() time.Duration {
 	} else if len(swept) > 0 {
 		l.n.c.Log.Info("interfaces are gone", "ifindexes", swept)
 	}
-	clear(l.modes) // attach to all of them again
+	clear(l.modes)  // attach to all of them again
+	clear(l.barred) // and look at who else does
 	l.checkTables()
 	l.checkBypass()
 	return max(checkEvery, checkShare*time.Since(start))

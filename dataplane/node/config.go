@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/attach"
 	"heddle.io/heddle/dataplane/feed"
 	"heddle.io/heddle/dataplane/plan"
 )
@@ -26,13 +27,14 @@ type Config struct {
 	Admin    string      // unix:///path of the admin socket
 	StateDir string
 	TC       string // auto, tcx or clsact
+	FastPath string // auto or off
 
 	// SocketBypass: auto lets the pods that ask for it join the socket bypass,
 	// off lets none. Connections that are in it stay, until they are closed.
 	SocketBypass string
 
 	// Entries that the kernel maps take; 0: the built-in size.
-	MaxPods, MaxServices, MaxSplits, MaxClusters, MaxEndpoints, MaxMembers uint32
+	MaxPods, MaxServices, MaxSplits, MaxClusters, MaxEndpoints, MaxMembers, MaxFast uint32
 
 	Version string
 	Log     *slog.Logger // nil discards
@@ -69,6 +71,11 @@ func (c *Config) Validate() error {
 	default:
 		reject("--tc=%q must be auto, tcx or clsact", c.TC)
 	}
+	switch c.FastPath {
+	case attach.FastPathAuto, attach.FastPathOff:
+	default:
+		reject("--fast-path=%q must be auto or off", c.FastPath)
+	}
 	switch c.SocketBypass {
 	case "auto", bypassOff:
 	default:
@@ -103,6 +110,7 @@ func (c *Config) limits() map[string]uint32 {
 	return map[string]uint32{
 		bpf.MapPods: c.MaxPods, bpf.MapServices: c.MaxServices, bpf.MapSplits: c.MaxSplits,
 		bpf.MapClusters: c.MaxClusters, bpf.MapEndpoints: c.MaxEndpoints, bpf.MapMembers: c.MaxMembers,
+		bpf.MapFast: c.MaxFast,
 	}
 }
 
@@ -110,7 +118,8 @@ func (c *Config) limits() map[string]uint32 {
 func (c *Config) mapLimits() map[string]uint32 {
 	out := c.limits()
 	// Every pod has an entry in each of these.
-	out[bpf.MapIfaces], out[bpf.MapIfStats], out[bpf.MapShares] = c.MaxPods, c.MaxPods, c.MaxPods
+	out[bpf.MapIfaces], out[bpf.MapIfStats] = c.MaxPods, c.MaxPods
+	out[bpf.MapFastUse], out[bpf.MapShares] = c.MaxPods, c.MaxPods
 	out[bpf.MapBypass] = c.MaxPods * uint32(bpf.MaxPodAddrs)
 	maps.DeleteFunc(out, func(_ string, n uint32) bool { return n == 0 })
 	return out

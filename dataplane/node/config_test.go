@@ -11,7 +11,7 @@ import (
 )
 
 func good() Config {
-	return Config{Node: "n1", Server: DefaultServer, Pins: DefaultPins, Admin: DefaultAdmin, StateDir: DefaultStateDir, TC: DefaultTC, SocketBypass: DefaultSocketBypass}
+	return Config{Node: "n1", Server: DefaultServer, Pins: DefaultPins, Admin: DefaultAdmin, StateDir: DefaultStateDir, TC: DefaultTC, SocketBypass: DefaultSocketBypass, FastPath: DefaultFastPath}
 }
 
 func TestDefaultsAreValid(t *testing.T) {
@@ -23,7 +23,7 @@ func TestDefaultsAreValid(t *testing.T) {
 
 func TestValidateReportsEverything(t *testing.T) {
 	c := Config{
-		Server: "10.0.0.1:15010", Pins: "pins", StateDir: "", Cgroup: "cg", TC: "xdp", SocketBypass: "on", MaxServices: 1 << 30,
+		Server: "10.0.0.1:15010", Pins: "pins", StateDir: "", Cgroup: "cg", TC: "xdp", SocketBypass: "on", FastPath: "on", MaxServices: 1 << 30,
 		Admin: "unix:///" + strings.Repeat("a", 120),
 	}
 	err := c.Validate()

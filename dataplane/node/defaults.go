@@ -1,6 +1,10 @@
 package node
 
-import "time"
+import (
+	"time"
+
+	"heddle.io/heddle/dataplane/attach"
+)
 
 // Where things are when nobody says otherwise. The cgroup is found by itself:
 // the root of the node's cgroup2 mount.
@@ -10,19 +14,27 @@ const (
 	DefaultPins     = "/sys/fs/bpf/heddle"
 	DefaultStateDir = "/var/lib/heddle/agent"
 	DefaultTC       = "auto"
+	DefaultFastPath = attach.FastPathAuto
 
 	DefaultSocketBypass = "auto"
 )
 
 // Files in the state directory.
 const (
-	cacheFile = "feed"
-	podsFile  = "pods.json"
+	cacheFile    = "feed"
+	podsFile     = "pods.json"
+	selfTestFile = "self-test.json"
 )
 
 const (
 	// maxLimit bounds the size of a map that can be asked for.
 	maxLimit = 1 << 24
+
+	// selfTestTimeout bounds the self-test, which takes about two seconds;
+	// emulated processors need much longer.
+	selfTestTimeout = 2 * time.Minute
+	// maxVerdict bounds the file with its result, in bytes.
+	maxVerdict = 1 << 20
 
 	// announceTimeout is how long an announcement waits when it does not say.
 	announceTimeout = 10 * time.Second

@@ -24,6 +24,8 @@ type loop struct {
 	update  feed.Update       // Snapshot is nil before the first
 	current *plan.Contents    // of the kernel's tables, as far as known
 	modes   map[uint32]string // how interfaces are attached, by ifindex
+	barred  map[uint32]string // why an interface has no fast path, by ifindex; empty: it has
+	leaving map[uint32]bool   // interfaces whose connections must leave the fast path
 	records map[admin.PortKey]admin.Record
 	plan    api.Plan
 
@@ -52,12 +54,15 @@ type drift struct {
 type member struct {
 	enroll.Member
 	mode string // how its interface is attached; empty: not
+	slow string // why its packets never skip the stack; empty: they may
 }
 
 func newLoop(n *Node, contents *plan.Contents) *loop {
 	return &loop{
 		n: n, current: contents,
 		modes:     make(map[uint32]string),
+		barred:    make(map[uint32]string),
+		leaving:   make(map[uint32]bool),
 		records:   make(map[admin.PortKey]admin.Record),
 		found:     len(contents.Services)+len(contents.Pods) > 0,
 		graceEnds: time.Now().Add(cacheGrace),
@@ -151,6 +156,7 @@ func (l *loop) reconcile() time.Duration {
 	l.release(members)
 	l.guard(members, l.beforeProgramming)
 	err := l.program(snapshot, members)
+	l.leaveFastPath()
 	if err == nil {
 		l.guard(members, func(*member) bool { return true })
 	}
@@ -280,7 +286,7 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 	l.offerBypass(pods)
 	// Removals make room for what was left out, so that takes another round.
 	for rounds := 0; ; rounds++ {
-		want, index, problems := plan.Build(snapshot, pods, l.n.limits(), l.current)
+		want, index, problems := plan.Build(snapshot, l.permit(pods), l.n.limits(), l.current)
 		l.problems = append(enroll.Problems(joined), problems...)
 		if err := l.apply(want); err != nil {
 			return err
@@ -305,6 +311,7 @@ func (l *loop) apply(want *plan.Contents) error {
 		l.plan.Error = ""
 		return nil
 	}
+	l.revoked(want)
 	done, err := l.n.tables.Apply(ops)
 	l.plan.Ops += uint64(done)
 	if err != nil {

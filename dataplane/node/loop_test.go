@@ -19,6 +19,7 @@ import (
 // still returns an agent whose loop does not run: the test takes its steps.
 func (r *rig) still() *Node {
 	r.t.Helper()
+	r.tried()
 	c := r.config
 	c.Log = slog.New(slog.NewTextHandler(testLog{r.t}, nil))
 	n, err := New(context.Background(), c)

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	api "heddle.io/heddle/api/admin"
 	"heddle.io/heddle/bpf"
 	"heddle.io/heddle/dataplane/admin"
@@ -80,11 +78,10 @@ func New(ctx context.Context, c Config) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
-	var uts unix.Utsname
-	if err := unix.Uname(&uts); err != nil {
-		return fmt.Errorf("reading the kernel's version: %w", err)
+	var err error
+	if n.release, err = kernelRelease(); err != nil {
+		return err
 	}
-	n.release = unix.ByteSliceToString(uts.Release[:])
 	if err := n.openKernel(); err != nil {
 		return err
 	}
@@ -113,7 +110,8 @@ func (n *Node) openKernel() error {
 	}
 	own, ownErr := ownCgroups(cgroup)
 	n.kernel, err = attach.Open(attach.Options{
-		Cgroup: cgroup, Pins: n.c.Pins, Limits: n.c.mapLimits(), TC: n.c.TC, OwnCgroups: own, Log: n.c.Log,
+		Cgroup: cgroup, Pins: n.c.Pins, Limits: n.c.mapLimits(), TC: n.c.TC, OwnCgroups: own,
+		FastPath: n.c.FastPath, SelfTest: n.selfTest, Log: n.c.Log,
 	})
 	if err != nil {
 		return err // says more about the cgroup than ownErr

@@ -17,6 +17,9 @@ import (
 
 // publish replaces what others see by what the loop has brought about.
 func (l *loop) publish(members []member) {
+	for i := range members {
+		members[i].slow = l.slow(members[i].Ifindex)
+	}
 	next := &now{view: l.view, members: members, plan: l.plan, noBypass: l.n.noBypass()}
 	for _, list := range [][]plan.Problem{l.problems, l.broken, l.drifted(), l.lostPods()} {
 		for _, p := range list {
@@ -152,7 +155,7 @@ func (s *now) programmed(m member) bool {
 func (s *now) pod(m member) api.Pod {
 	p := api.Pod{
 		Namespace: m.Namespace, Name: m.Name, Reason: m.Reason,
-		Enrolled: s.programmed(m), Netns: m.Cookie, Interface: m.Interface, Ifindex: m.Ifindex, Mode: m.mode,
+		Enrolled: s.programmed(m), Netns: m.Cookie, Interface: m.Interface, Ifindex: m.Ifindex, Mode: m.mode, Slow: m.slow,
 	}
 	for _, a := range m.Addresses {
 		p.Addresses = append(p.Addresses, a.String())

@@ -83,7 +83,7 @@ type places struct{ Server, Cgroup, Pins, Admin, StateDir, SocketBypass string }
 func (p places) config() Config {
 	return Config{
 		Node: feedtest.Node, Server: p.Server, Cgroup: p.Cgroup, Pins: p.Pins, Admin: p.Admin, StateDir: p.StateDir,
-		TC: DefaultTC, SocketBypass: p.SocketBypass, Version: "test",
+		TC: DefaultTC, FastPath: DefaultFastPath, SocketBypass: p.SocketBypass, Version: "test",
 	}
 }
 
@@ -94,6 +94,7 @@ type rig struct {
 	config Config
 	client *http.Client
 	host   string // path of the node's network namespace
+	try    bool   // agents try the fast path themselves, see tried
 }
 
 func newRig(t *testing.T) *rig {
@@ -152,6 +153,7 @@ type agent struct {
 // rig's cgroup then; it may join later.
 func (r *rig) start() *agent {
 	r.t.Helper()
+	r.tried()
 	c := r.config
 	c.Log = slog.New(slog.NewTextHandler(testLog{r.t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -182,6 +184,7 @@ func (l testLog) Write(b []byte) (int, error) {
 // kill is kill -9.
 func (r *rig) spawn() (kill func()) {
 	r.t.Helper()
+	r.tried()
 	c := r.config
 	config, err := json.Marshal(places{c.Server, c.Cgroup, c.Pins, c.Admin, c.StateDir, c.SocketBypass})
 	if err != nil {
@@ -370,11 +373,15 @@ func get[T any](r *rig, path string) T {
 
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	for range 1000 {
+	r.within(10*time.Second, what, ok)
+}
+
+func (r *rig) within(limit time.Duration, what string, ok func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	r.t.Fatalf("not within 10s: %s", what)
+	r.t.Fatalf("not within %v: %s", limit, what)
 }

@@ -69,6 +69,7 @@ type Pod struct {
 	Netns           uint64 // cookie of its network namespace
 	Ifindex         uint32 // host side of its interface; 0: none
 	Addresses       []netip.Addr
+	Fast            bool // its packets may skip the stack
 	Bypass          bool // its sockets may join the socket bypass
 }
 

@@ -78,9 +78,13 @@ func (b *builder) podNeeds(p Pod) room {
 	return n
 }
 
-// iface lists the addresses that packets from the pod may carry.
+// iface lists the addresses that packets from the pod may carry, and says
+// whether they may take the fast path.
 func (b *builder) iface(object string, p Pod) bpf.IfaceVal {
 	val := bpf.IfaceVal{Netns: p.Netns}
+	if p.Fast {
+		val.Flags |= bpf.IfaceFast
+	}
 	for _, a := range p.Addresses {
 		if !a.IsValid() || a.Zone() != "" {
 			continue

@@ -62,7 +62,7 @@ func KeyText(table string, key any, names Names) string {
 // ValueText is a value of a map in one line.
 func ValueText(table string, value any, names Names) string {
 	switch table {
-	case bpf.MapBypass, bpf.MapShares, bpf.MapSocks, bpf.MapRefusals, bpf.MapOwn:
+	case bpf.MapBypass, bpf.MapShares, bpf.MapSocks, bpf.MapRefusals, bpf.MapOwn, bpf.MapFastUse:
 		return fmt.Sprint(value) // a count, or a number of the kernel's
 	}
 	return Text(value, names)
@@ -123,6 +123,12 @@ func memoryText(v any, names Names) string {
 		return fmt.Sprintf("waiting=%dB", v.Waiting)
 	case bpf.RefusalKey:
 		return fmt.Sprintf("%s %s", names.text(v.Service, "0"), v.Reason)
+	case bpf.FastKey:
+		return fmt.Sprintf("%s - %s", at(v.Addr[0], v.PortBe[0]), at(v.Addr[1], v.PortBe[1]))
+	case bpf.FastVal:
+		return fmt.Sprintf("interfaces=%d,%d opener=%d closing=%#x", v.End[0].Ifindex, v.End[1].Ifindex, v.Client, v.Closing)
+	case bpf.HandshakeVal:
+		return fmt.Sprintf("from=%d to=%d answered=%d", v.ClientIfindex, v.ServerIfindex, v.Answered)
 	}
 	return fmt.Sprint(v)
 }
@@ -159,6 +165,9 @@ func ifaceText(v bpf.IfaceVal) string {
 	text := fmt.Sprintf("netns=%d", v.Netns)
 	for _, a := range v.Addr[:min(int(v.AddrCount), bpf.MaxPodAddrs)] {
 		text += " " + bpf.AddrOf(a).String()
+	}
+	if v.Flags&bpf.IfaceFast != 0 {
+		text += " fast"
 	}
 	return text
 }

@@ -63,7 +63,8 @@ func (t *Tables) Reasons() (map[bpf.Reason]uint64, error) {
 	return all, nil
 }
 
-// IfaceStats returns the packets and bytes by ifindex.
+// IfaceStats returns the packets and bytes by ifindex, those of connections that
+// are on the fast path included.
 func (t *Tables) IfaceStats() (map[uint32]bpf.IfaceStat, error) {
 	m, err := t.table(bpf.MapIfStats)
 	if err != nil {
@@ -77,7 +78,36 @@ func (t *Tables) IfaceStats() (map[uint32]bpf.IfaceStat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", bpf.MapIfStats, err)
 	}
-	return all, nil
+	return all, t.addFast(all)
+}
+
+// addFast adds what connections on the fast path have moved so far. One that
+// ends under the walk may be counted twice or not at all in this answer.
+func (t *Tables) addFast(all map[uint32]bpf.IfaceStat) error {
+	m, err := t.table(bpf.MapFast)
+	if err != nil {
+		return err
+	}
+	seen := 0
+	err = each(m, func(_ bpf.FastKey, flow bpf.FastVal) bool {
+		for i, from := range flow.End {
+			to := flow.End[1-i].Ifindex
+			if s, ok := all[from.Ifindex]; ok {
+				s.RxPackets, s.RxBytes = s.RxPackets+from.Packets, s.RxBytes+from.Bytes
+				all[from.Ifindex] = s
+			}
+			if s, ok := all[to]; ok {
+				s.TxPackets, s.TxBytes = s.TxPackets+from.Packets, s.TxBytes+from.Bytes
+				all[to] = s
+			}
+		}
+		seen++
+		return seen < int(m.MaxEntries())
+	})
+	if err != nil {
+		return fmt.Errorf("map %s: %w", bpf.MapFast, err)
+	}
+	return nil
 }
 
 func sum(perCPU []bpf.IfaceStat) bpf.IfaceStat {

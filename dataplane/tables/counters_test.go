@@ -183,6 +183,10 @@ func TestDump(t *testing.T) {
 	put(t, tables, bpf.MapAffinity, bpf.AffinityKey{Service: 1, Netns: 11}, bpf.AffinityVal{LastNs: 5})
 	put(t, tables, bpf.MapFlows, bpf.FlowKey{Netns: 11}, bpf.FlowVal{})
 	put(t, tables, bpf.MapOwn, uint64(77), uint8(1))
+	key := bpf.FastKey{Addr: [2]bpf.Addr{{B: [16]byte{15: 1}}, {B: [16]byte{15: 2}}}, PortBe: [2]uint16{bpf.PortBE(80), bpf.PortBE(4711)}}
+	put(t, tables, bpf.MapFast, key, bpf.FastVal{Client: 1})
+	put(t, tables, bpf.MapFastUse, uint32(5), uint64(1))
+	put(t, tables, bpf.MapHandshakes, key, bpf.HandshakeVal{ClientIfindex: 5})
 	put(t, tables, bpf.MapBypass, bpf.AddrFrom(netip.MustParseAddr("10.1.0.1")), uint64(11))
 	put(t, tables, bpf.MapCredit, bpf.SockKey{Netns: 11}, bpf.CreditVal{Waiting: 5})
 	put(t, tables, bpf.MapShares, uint64(11), uint64(3))
@@ -206,6 +210,8 @@ func TestDump(t *testing.T) {
 		bpf.MapRefusals: "0000000000000001 no_endpoint = 9",
 		bpf.MapStats:    "0000000000000001 missing [::]:80 = opened=3 established=0 closed=0",
 		bpf.MapOwn:      "77 = 1",
+		bpf.MapFast:     "[::1]:80 - [::2]:4711 = interfaces=0,0 opener=1 closing=0x0",
+		bpf.MapFastUse:  "5 = 1",
 		bpf.MapBypass:   "10.1.0.1 = 11",
 		bpf.MapCredit:   "netns=11 [::]:0 > [::]:0 = waiting=5B",
 		bpf.MapShares:   "11 = 3",
@@ -243,5 +249,19 @@ func TestSweepShares(t *testing.T) {
 	entries, _, err := tables.Dump(bpf.MapShares, 100, nil)
 	if want := []Entry{{"1", "0"}, {"2", "3"}}; err != nil || !slices.Equal(entries, want) {
 		t.Errorf("left are %v, error %v, want %v", entries, err, want)
+	}
+}
+
+// What connections on the fast path have moved counts while they are open.
+func TestIfaceStatsOfFastConnections(t *testing.T) {
+	tables, _ := load(t, limits)
+	mustApply(t, tables, plan.Diff(nil, build(t, cart, limits, nil))) // with interface 5
+	put(t, tables, bpf.MapFast, bpf.FastKey{}, bpf.FastVal{End: [2]bpf.FastEnd{
+		{Ifindex: 5, Packets: 1, Bytes: 10}, {Ifindex: 6, Packets: 2, Bytes: 20},
+	}})
+	all, err := tables.IfaceStats()
+	want := bpf.IfaceStat{RxPackets: 1, RxBytes: 10, TxPackets: 2, TxBytes: 20}
+	if err != nil || all[5] != want || len(all) != 1 {
+		t.Errorf("counted %+v, %v, want %+v for interface 5 alone", all, err, want)
 	}
 }

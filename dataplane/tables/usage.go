@@ -101,6 +101,12 @@ func (t *Tables) visit(name string, m *ebpf.Map, visit func(key, value any) bool
 		return each(m, func(k, v uint64) bool { return visit(k, v) })
 	case bpf.MapRefusals:
 		return each(m, func(k bpf.RefusalKey, v uint64) bool { return visit(k, v) })
+	case bpf.MapFast:
+		return each(m, func(k bpf.FastKey, v bpf.FastVal) bool { return visit(k, v) })
+	case bpf.MapFastUse:
+		return each(m, func(k uint32, v uint64) bool { return visit(k, v) })
+	case bpf.MapHandshakes:
+		return each(m, func(k bpf.FastKey, v bpf.HandshakeVal) bool { return visit(k, v) })
 	}
 	return fmt.Errorf("its elements are of no known type")
 }

@@ -23,7 +23,8 @@ const agentTimeout = 2 * time.Minute
 
 // startAgent runs the real agent until it says what it found: it brings all
 // programs and maps, in their full size, into force at a cgroup of its own.
-// Nothing of it is left for the tests to meet.
+// Nothing of it is left for the tests to meet. Its state is kept: the next one
+// has to notice itself that the kernel now has more.
 func startAgent() (*admin.AgentStatus, error) {
 	const dir = "/run/heddled"
 	const cgroup = "/sys/fs/cgroup/heddled"

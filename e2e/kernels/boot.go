@@ -40,7 +40,7 @@ func qemuArguments(image, initrd, console string) []string {
 
 // boot runs the suite on one kernel, in dir, where build put the binaries. It
 // fails with everything that went wrong there.
-func boot(ctx context.Context, out io.Writer, dir, deb, only string, verbose bool) error {
+func boot(ctx context.Context, out io.Writer, dir, deb string, tests selection, verbose bool) error {
 	k, err := readKernel(ctx, deb)
 	if err != nil {
 		return err
@@ -51,10 +51,11 @@ func boot(ctx context.Context, out io.Writer, dir, deb, only string, verbose boo
 	if err := os.WriteFile(image, k.image, 0o600); err != nil {
 		return err
 	}
-	if err := writeInitrd(initrd, k, dir, only); err != nil {
+	if err := writeInitrd(ctx, initrd, k, dir, tests); err != nil {
 		return fmt.Errorf("write the guest's file system: %w", err)
 	}
-	s := &summary{out: out, verbose: verbose, only: only}
+	s := newSummary(out, tests, lacks(k.release))
+	s.verbose = verbose
 	err = runQEMU(ctx, qemuArguments(image, initrd, console), s.take)
 	err = errors.Join(err, s.verdict())
 	if verbose || !s.finished {
@@ -63,13 +64,13 @@ func boot(ctx context.Context, out io.Writer, dir, deb, only string, verbose boo
 	return err
 }
 
-func writeInitrd(name string, k *kernel, bin, only string) error {
+func writeInitrd(ctx context.Context, name string, k *kernel, bin string, tests selection) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
 	w := bufio.NewWriter(f)
-	err = writeImage(w, k, bin, only)
+	err = writeImage(ctx, w, k, bin, tests)
 	return errors.Join(err, w.Flush(), f.Close())
 }
 

@@ -14,9 +14,18 @@ import (
 	"strings"
 )
 
-// modules are what the tests need and Debian does not build in. They are loaded
-// in this order: a module comes after those whose symbols it uses.
-var modules = []string{"veth", "sch_ingress", "cls_bpf"}
+// Modules are what the tests need and Debian does not build in. They are loaded
+// in this order: a module comes after those whose symbols it uses. The package
+// has no list of that, depmod makes it where the package is installed.
+var (
+	modules = []string{"veth", "sch_ingress", "cls_bpf", "sch_tbf"}
+	// Connection tracking, what reads it, and the rules of a node with
+	// kube-proxy: a state, an address translation.
+	conntrackModules = []string{
+		"nf_defrag_ipv4", "nf_defrag_ipv6", "libcrc32c", "nf_conntrack", "nfnetlink", "nf_conntrack_netlink",
+		"nf_tables", "nft_ct", "nf_nat", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir",
+	}
+)
 
 // kernel is what a boot needs of a kernel package. The package is not
 // installed.
@@ -24,7 +33,7 @@ type kernel struct {
 	name    string // of the package's file
 	release string // uname -r
 	image   []byte
-	modules [][]byte // as packaged, perhaps compressed, in the order of loading
+	modules map[string][]byte // as packaged, perhaps compressed
 }
 
 // readKernel unpacks a package in memory. dpkg-deb knows its compression.
@@ -54,7 +63,8 @@ func readKernel(ctx context.Context, deb string) (*kernel, error) {
 }
 
 func readKernelTar(r io.Reader) (*kernel, error) {
-	k := &kernel{modules: make([][]byte, len(modules))}
+	wanted := slices.Concat(modules, conntrackModules)
+	k := &kernel{modules: map[string][]byte{}}
 	for files := tar.NewReader(r); ; {
 		h, err := files.Next()
 		if errors.Is(err, io.EOF) {
@@ -72,8 +82,8 @@ func readKernelTar(r io.Reader) (*kernel, error) {
 		}
 		// veth.ko in 6.1, veth.ko.xz in 6.12.
 		name, _, isModule := strings.Cut(base, ".ko")
-		if i := slices.Index(modules, name); isModule && i >= 0 {
-			if k.modules[i], err = io.ReadAll(files); err != nil {
+		if isModule && slices.Contains(wanted, name) {
+			if k.modules[name], err = io.ReadAll(files); err != nil {
 				return nil, err
 			}
 		}
@@ -81,9 +91,9 @@ func readKernelTar(r io.Reader) (*kernel, error) {
 	if k.image == nil {
 		return nil, errors.New("there is no /boot/vmlinuz-* in it")
 	}
-	for i, m := range k.modules {
-		if m == nil {
-			return nil, fmt.Errorf("the module %s is not in it", modules[i])
+	for _, name := range wanted {
+		if k.modules[name] == nil {
+			return nil, fmt.Errorf("the module %s is not in it", name)
 		}
 	}
 	return k, nil

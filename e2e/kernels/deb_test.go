@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -29,8 +30,12 @@ func TestReadKernel(t *testing.T) {
 	dir := "./lib/modules/6.12.1-cloud/kernel/"
 	files := []string{
 		"./boot/config-6.12.1-cloud", dir + "net/sched/cls_bpf.ko.xz", "./boot/vmlinuz-6.12.1-cloud",
-		dir + "net/sched/sch_ingress.ko.xz", dir + "net/sched/act_bpf.ko.xz", dir + "drivers/net/veth.ko",
+		dir + "net/sched/sch_ingress.ko.xz", dir + "net/sched/act_bpf.ko.xz", dir + "net/sched/sch_tbf.ko.xz",
 	}
+	for _, name := range conntrackModules {
+		files = append(files, dir+"net/netfilter/"+name+".ko.xz")
+	}
+	files = append(files, dir+"drivers/net/veth.ko")
 	k, err := readKernelTar(packed(t, files...))
 	if err != nil {
 		t.Fatal(err)
@@ -38,12 +43,15 @@ func TestReadKernel(t *testing.T) {
 	if k.release != "6.12.1-cloud" || string(k.image) != files[2] {
 		t.Errorf("release %q, image %q", k.release, k.image)
 	}
-	for i, name := range modules {
-		if !strings.Contains(string(k.modules[i]), "/"+name+".ko") {
-			t.Errorf("module %s is %q", name, k.modules[i])
+	for _, name := range slices.Concat(modules, conntrackModules) {
+		if !strings.Contains(string(k.modules[name]), "/"+name+".ko") {
+			t.Errorf("module %s is %q", name, k.modules[name])
 		}
 	}
-	if _, err := readKernelTar(packed(t, files[:5]...)); err == nil || !strings.Contains(err.Error(), "veth") {
+	if len(k.modules) != len(modules)+len(conntrackModules) {
+		t.Errorf("%d modules", len(k.modules))
+	}
+	if _, err := readKernelTar(packed(t, files[:len(files)-1]...)); err == nil || !strings.Contains(err.Error(), "veth") {
 		t.Errorf("error %v does not name the module that is missing", err)
 	}
 	if _, err := readKernelTar(packed(t, files[0])); err == nil || !strings.Contains(err.Error(), "vmlinuz") {

@@ -96,10 +96,8 @@ func perform(reports *reporter) error {
 	}
 	reports.send(record{Kind: booted, Text: release(), Seconds: uptime})
 
-	for _, name := range todo.Modules {
-		if err := loadModule(filepath.Join(moduleDir, name)); err != nil {
-			return err
-		}
+	if err := loadModules(todo.Modules); err != nil {
+		return err
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -109,16 +107,17 @@ func perform(reports *reporter) error {
 		return fmt.Errorf("set the loopback up: %w", err)
 	}
 
-	status, err := startAgent()
-	if err != nil {
+	// Falling back shows on the same kernel: first it has no functions of
+	// connection tracking for BPF, then it has. The tests run with them.
+	if _, err := reports.runAgent(withoutConntrack); err != nil {
 		return err
 	}
-	var off []string
-	for _, f := range status.Features {
-		reports.send(record{Kind: feature, Text: f.Name, On: f.On, Why: f.Reason})
-		if !f.On {
-			off = append(off, f.Name)
-		}
+	if err := loadModules(todo.Conntrack); err != nil {
+		return err
+	}
+	off, err := reports.runAgent(withConntrack)
+	if err != nil {
+		return err
 	}
 	for _, p := range todo.Programs {
 		reports.runProgram(p, todo.Only, off)
@@ -132,6 +131,32 @@ func release() string {
 		return err.Error()
 	}
 	return unix.ByteSliceToString(uts.Release[:])
+}
+
+// runAgent runs an agent, reports what it found, and returns the names of the
+// mechanisms that are off.
+func (r *reporter) runAgent(circumstances string) (off []string, err error) {
+	status, err := startAgent()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", circumstances, err)
+	}
+	r.send(record{Kind: agent, Text: circumstances})
+	for _, f := range status.Features {
+		r.send(record{Kind: feature, Text: f.Name, On: f.On, Why: f.Reason})
+		if !f.On {
+			off = append(off, f.Name)
+		}
+	}
+	return off, nil
+}
+
+func loadModules(names []string) error {
+	for _, name := range names {
+		if err := loadModule(filepath.Join(moduleDir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // loadModule loads a module as Debian packages it: since 6.12 compressed, by a

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 )
 
 // Places in the guest. In the archive they have no slash in front.
@@ -18,14 +21,15 @@ const (
 
 // plan is what the host tells the guest to do.
 type plan struct {
-	Programs []program `json:"programs"`
-	Only     string    `json:"only,omitempty"` // tests to run, all when empty
-	Modules  []string  `json:"modules"`
+	Programs  []program `json:"programs"`
+	Only      string    `json:"only,omitempty"` // tests to run, those of the programs when empty
+	Modules   []string  `json:"modules"`        // loaded first
+	Conntrack []string  `json:"conntrack"`      // loaded after an agent ran without them
 }
 
 // writeImage writes the guest's root file system. bin is where build put the
 // binaries.
-func writeImage(w io.Writer, k *kernel, bin, only string) error {
+func writeImage(ctx context.Context, w io.Writer, k *kernel, bin string, tests selection) error {
 	a := newArchive(w)
 	for _, m := range mounts {
 		a.directory(m.on[1:])
@@ -36,14 +40,23 @@ func writeImage(w io.Writer, k *kernel, bin, only string) error {
 	}
 	a.copy("init", self)
 	a.copy(binDir[1:]+"/heddled", filepath.Join(bin, "heddled"))
-	for _, p := range suite {
+	for _, p := range tests.programs {
 		a.copy(path.Join(binDir[1:], p.binary()), filepath.Join(bin, p.binary()))
 		a.source(path.Join(packageDir[1:], p.Package), p.Package)
 	}
-	for i, m := range k.modules {
-		a.file(path.Join(moduleDir[1:], modules[i]), m)
+	files, err := toolFiles(ctx, tools)
+	if err != nil {
+		return err
 	}
-	text, err := json.Marshal(plan{Programs: suite, Only: only, Modules: modules})
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		a.copy(name[1:], files[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.modules)) {
+		a.file(path.Join(moduleDir[1:], name), k.modules[name])
+	}
+	text, err := json.Marshal(plan{
+		Programs: tests.programs, Only: tests.only, Modules: modules, Conntrack: conntrackModules,
+	})
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@
 // root, and says for each kernel which mechanisms are on and off, and why.
 //
 //	host   package ─► image, modules ┐
-//	       test binaries, heddled    ├► initramfs ─► qemu ─► summary, exit code
+//	       tests, heddled, tools     ├► initramfs ─► qemu ─► summary, exit code
 //	       this program, as /init    ┘                 ▲
 //	guest  /init: file systems, modules, heddled, tests ┘ records, second serial port
 //
@@ -30,16 +30,15 @@ import (
 	"time"
 )
 
-// series are the kernels that users of Debian 12 and 13 run.
-var series = []string{"6.1", "6.12"}
-
 func main() {
 	if os.Getpid() == 1 {
 		guest()
 		return
 	}
 	verbose := flag.Bool("v", false, "show everything that the tests and the kernel print")
-	only := flag.String("run", "", "pass on to the tests: run only those that match")
+	full := flag.Bool("full", false, "run everything, not only what every change has to pass")
+	only := flag.String("run", "", "pass on to the tests: of everything, run only those that match")
+	kernel := flag.String("kernel", "", "boot only the kernel of this series, such as 6.1")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: kernels [flags] DIRECTORY\nThe directory holds packages linux-image-VERSION-cloud-amd64; run it from the root of the repository.")
 		flag.PrintDefaults()
@@ -51,17 +50,21 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx, os.Stdout, flag.Arg(0), *only, *verbose); err != nil {
+	tests := essential()
+	if *full || *only != "" {
+		tests = everything(*only)
+	}
+	if err := run(ctx, os.Stdout, flag.Arg(0), *kernel, tests, *verbose); err != nil {
 		fmt.Fprintln(os.Stderr, "kernels:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-// run boots each kernel that has a package in debs. It fails when a test does,
-// and when nothing was tested.
-func run(ctx context.Context, out io.Writer, debs, only string, verbose bool) error {
-	packages, err := findPackages(out, debs)
+// run boots each kernel that has a package in debs, or the one that is named. It
+// fails when a test does, and when nothing was tested.
+func run(ctx context.Context, out io.Writer, debs, kernel string, tests selection, verbose bool) error {
+	packages, err := findPackages(out, debs, kernel)
 	if err != nil {
 		return err
 	}
@@ -73,33 +76,37 @@ func run(ctx context.Context, out io.Writer, debs, only string, verbose bool) er
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := build(ctx, dir); err != nil {
+	if err := build(ctx, dir, tests.programs); err != nil {
 		return err
 	}
 	return bootAll(ctx, out, packages, func(ctx context.Context, out io.Writer, deb string) error {
-		return boot(ctx, out, dir, deb, only, verbose)
+		return boot(ctx, out, dir, deb, tests, verbose)
 	})
 }
 
-// findPackages returns a package of each series that debs has one of.
-func findPackages(out io.Writer, debs string) ([]string, error) {
+// findPackages returns a package of each series that debs has one of, or only
+// that of the named series.
+func findPackages(out io.Writer, debs, only string) ([]string, error) {
 	var packages []string
 	for _, s := range series {
-		found, err := filepath.Glob(filepath.Join(debs, "linux-image-"+s+".*.deb"))
+		if only != "" && only != s.version {
+			continue
+		}
+		found, err := filepath.Glob(filepath.Join(debs, "linux-image-"+s.version+".*.deb"))
 		if err != nil {
 			return nil, err
 		}
 		switch len(found) {
 		case 0:
-			fmt.Fprintf(out, "Linux %s is left out: %s has no package of it\n", s, debs)
+			fmt.Fprintf(out, "Linux %s is left out: %s has no package of it\n", s.version, debs)
 		case 1:
 			packages = append(packages, found[0])
 		default:
-			return nil, fmt.Errorf("%d packages of Linux %s: remove all but one of %s", len(found), s, strings.Join(found, ", "))
+			return nil, fmt.Errorf("%d packages of Linux %s: remove all but one of %s", len(found), s.version, strings.Join(found, ", "))
 		}
 	}
 	if packages == nil {
-		return nil, fmt.Errorf("no kernel to boot in %s: make test-kernels downloads them", debs)
+		return nil, fmt.Errorf("no kernel to boot: %s has no package linux-image-%s*: make test-kernels downloads those of 6.1 and 6.12", debs, only)
 	}
 	return packages, nil
 }

@@ -13,13 +13,20 @@ import (
 // summary turns a guest's records into a short text, and into a verdict.
 type summary struct {
 	out     io.Writer
-	verbose bool   // show every line
-	only    string // the tests that were asked for, all when empty
+	verbose bool // show every line
+	tests   selection
+	lacks   map[string][]string // mechanisms, by the agent's circumstances
 
+	agent    string              // circumstances of the one whose features follow
+	off      map[string][]string // mechanisms, by circumstances
 	running  *tally
 	ended    []string // packages
 	finished bool
 	failures []error
+}
+
+func newSummary(out io.Writer, tests selection, lacks map[string][]string) *summary {
+	return &summary{out: out, tests: tests, lacks: lacks, off: map[string][]string{}}
 }
 
 // tally counts the tests of one package.
@@ -41,8 +48,14 @@ func (s *summary) take(text []byte) {
 	switch r.Kind {
 	case booted:
 		s.say("Linux %s, up after %.1f s", r.Text, r.Seconds)
+	case agent:
+		s.say("heddled %s:", r.Text)
+		s.agent, s.off[r.Text] = r.Text, nil
 	case feature:
-		s.say("%-18s %-3s  %s", r.Text, onOff(r.On), r.Why)
+		s.say("   %-18s %-3s  %s", r.Text, onOff(r.On), r.Why)
+		if !r.On {
+			s.off[s.agent] = append(s.off[s.agent], r.Text)
+		}
 	case started:
 		s.running = &tally{name: r.Package, passed: map[string]bool{}}
 	case line:
@@ -132,7 +145,7 @@ func (s *summary) end(t *tally, r record) {
 	if t.skipped != nil {
 		wrong = append(wrong, "skipped, which nothing may be here: "+strings.Join(t.skipped, ", "))
 	}
-	if missing := s.missing(t); len(missing) > 0 {
+	if missing := s.missing(t, r.LeftOut); len(missing) > 0 {
 		wrong = append(wrong, "did not pass, but has to on every kernel (e2e/kernels/suite.go): "+strings.Join(missing, ", "))
 	}
 	if wrong == nil {
@@ -149,18 +162,22 @@ func (s *summary) show(t *tally) {
 	}
 }
 
-// missing are the tests that must have passed and did not.
-func (s *summary) missing(t *tally) []string {
-	if s.only != "" {
+// missing are the tests that must have passed and did not. Those of a mechanism
+// that the kernel does not have are left out.
+func (s *summary) missing(t *tally, leftOut map[string][]string) []string {
+	if s.tests.only != "" {
 		return nil
 	}
 	var all []string
-	for _, p := range suite {
+	for _, p := range s.tests.programs {
 		if p.Package == t.name {
 			all = slices.Clone(p.Must)
 		}
 	}
-	return slices.DeleteFunc(all, func(name string) bool { return t.passed[name] })
+	excused := slices.Concat(slices.Collect(maps.Values(leftOut))...)
+	return slices.DeleteFunc(all, func(name string) bool {
+		return t.passed[name] || slices.Contains(excused, name)
+	})
 }
 
 // verdict is nil when everything ran and passed.
@@ -172,7 +189,18 @@ func (s *summary) verdict() error {
 	if !s.finished && s.failures == nil {
 		s.fail("the guest ended before it was finished")
 	}
-	for _, p := range suite {
+	for _, circumstances := range slices.Sorted(maps.Keys(s.lacks)) {
+		off, met := s.off[circumstances]
+		switch {
+		case met:
+			if err := compareOff(circumstances, off, s.lacks[circumstances]); err != nil {
+				s.failures = append(s.failures, err)
+			}
+		case s.finished:
+			s.fail("no heddled ran %s", circumstances)
+		}
+	}
+	for _, p := range s.tests.programs {
 		if s.finished && !slices.Contains(s.ended, p.Package) {
 			s.fail("%s did not run", p.Package)
 		}

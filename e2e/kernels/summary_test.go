@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// guestSays plays records of a guest, with a passing run of every package but
-// those of changed.
+// guestSays plays records of a guest of series 6.1, with a passing run of every
+// package but those of changed.
 func guestSays(t *testing.T, changed map[string][]string, end ...record) (said string, err error) {
 	t.Helper()
 	var out strings.Builder
-	s := &summary{out: &out}
+	s := newSummary(&out, everything(""), lacks("6.1.0-test"))
 	send := func(r record) {
 		text, err := json.Marshal(r)
 		if err != nil {
@@ -21,7 +21,13 @@ func guestSays(t *testing.T, changed map[string][]string, end ...record) (said s
 	}
 	s.take([]byte("SeaBIOS"))
 	send(record{Kind: booted, Text: "6.1.0-test", Seconds: 2.5})
-	send(record{Kind: feature, Text: "tcx", On: false, Why: "it is too old"})
+	for _, circumstances := range []string{withoutConntrack, withConntrack} {
+		send(record{Kind: agent, Text: circumstances})
+		send(record{Kind: feature, Text: "tcx", On: false, Why: "it is too old"})
+		for _, name := range needConntrack {
+			send(record{Kind: feature, Text: name, On: circumstances == withConntrack})
+		}
+	}
 	for _, p := range suite {
 		lines := changed[p.Package]
 		if lines == nil {
@@ -56,7 +62,7 @@ func TestSummary(t *testing.T) {
 	}{
 		{
 			name: "all is well", end: []record{done},
-			says:  []string{"Linux 6.1.0-test, up after 2.5 s", "tcx                off  it is too old", "left out, without tcx: */tcx, "},
+			says:  []string{"Linux 6.1.0-test, up after 2.5 s", "heddled with connection tracking:\n      tcx                off  it is too old", "left out, without tcx: */tcx, "},
 			never: "speaks",
 		},
 		{

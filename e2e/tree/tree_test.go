@@ -46,8 +46,11 @@ var testOnly = map[string]string{
 	"dataplane/feed/feedtest":   "a control plane in the test's own process",
 	"dataplane/nettest":         "throw-away namespaces, cgroups and pins",
 	"dataplane/state/statetest": "snapshots from text",
+	"e2e/bench":                 "measures what the built binaries cost",
+	"e2e/bench/load":            "the traffic of the bench",
 	"e2e/kernels":               "runs the kernel tests on other kernels",
 	"e2e/peer":                  "the traffic of the scenarios",
+	"e2e/semantics":             "compares what applications see with plain TCP",
 }
 
 // root is the repository's directory: tests run in e2e/tree.

@@ -1,0 +1,206 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"heddle.io/heddle/bpf"
+)
+
+// Choices for Options.FastPath.
+const (
+	FastPathAuto = "auto" // on where the kernel has what it needs and passes the test
+	FastPathOff  = "off"
+)
+
+const fastPath = "fast_path"
+
+// Addresses that no node has (RFC 5737), to ask conntrack about.
+var (
+	nobody  = netip.MustParseAddrPort("192.0.2.1:1")
+	nowhere = netip.MustParseAddrPort("192.0.2.2:1")
+)
+
+// fastShare is the part of hd_fast that connections of one pod may take up.
+const fastShare = 8
+
+// fastPathFeature decides whether packets between pods may skip the stack here.
+func (o *opening) fastPathFeature() Feature {
+	off := func(format string, args ...any) Feature {
+		return Feature{fastPath, false, "packets between pods of the node take the network stack: " + fmt.Sprintf(format, args...)}
+	}
+	switch o.FastPath {
+	case FastPathOff:
+		return off("switched off (--fast-path=off)")
+	case "", FastPathAuto:
+	default:
+		return off("unknown choice %q, choose auto or off", o.FastPath)
+	}
+	trial, err := newTrial(o.spec, o.TC)
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return off("the kernel lacks functions of conntrack (%v): it needs Linux 6.0 and nf_conntrack; if that is a module, run modprobe nf_conntrack and restart the agent", err)
+	}
+	if err != nil {
+		return off("%v", err)
+	}
+	defer trial.Close()
+	if err := probeConntrack(); err != nil {
+		return off("%v: run modprobe nf_conntrack_netlink and restart the agent", err)
+	}
+	if o.SelfTest == nil {
+		return Feature{fastPath, true, "packets between pods of the node skip the network stack"}
+	}
+	switch noticed, err := o.SelfTest(trial); {
+	case err != nil:
+		return off("the self-test could not be made: %v", err)
+	case noticed != "":
+		return off("the self-test found that applications would notice: %s", noticed)
+	}
+	return Feature{fastPath, true, "packets between pods of the node skip the network stack; the self-test found no difference to TCP without it"}
+}
+
+// on reports whether a feature that was decided is on.
+func (o *opening) on(name string) bool {
+	for _, f := range o.features {
+		if f.Name == name {
+			return f.On
+		}
+	}
+	return false
+}
+
+// leaveFastPath lets connections that an earlier agent put on the fast path
+// continue on the stack, when this one has it off. It runs before the programs
+// change, for as many connections as possible, and after, for those that came
+// meanwhile.
+func (o *opening) leaveFastPath() error {
+	if o.on(fastPath) {
+		return nil
+	}
+	f := o.flows()
+	n, err := f.prepare(nil)
+	if n > 0 {
+		o.Log.Info("connections leave the fast path", "connections", n)
+	}
+	return err
+}
+
+// emptyFastPath forgets them.
+func (o *opening) emptyFastPath() error {
+	if o.on(fastPath) {
+		return nil
+	}
+	f := o.flows()
+	return f.end(nil)
+}
+
+func (o *opening) flows() flows {
+	f := flows{program: o.programs[bpf.ProgFastEnd]}
+	for _, t := range o.tables {
+		switch t.name {
+		case bpf.MapFast:
+			f.table = t.now
+		case bpf.MapFastUse:
+			f.use = t.now
+		}
+	}
+	return f
+}
+
+// flows takes connections off the fast path. Conntrack has not seen their
+// packets for a while, so it would drop what comes next as invalid. It is told
+// first to be lenient with them.
+type flows struct {
+	table, use *ebpf.Map     // hd_fast, hd_fast_use
+	program    *ebpf.Program // hd_fast_end
+}
+
+// prepare makes conntrack lenient with the connections of an interface, or with
+// all when at is nil, and returns how many there are.
+func (f flows) prepare(at *uint32) (int, error) {
+	found, err := f.list(at)
+	if err != nil || len(found) == 0 {
+		return 0, err
+	}
+	conntrack, err := openConntrack()
+	if err != nil {
+		return len(found), err
+	}
+	defer conntrack.close()
+	for _, flow := range found {
+		if err := conntrack.tolerate(flow.client, flow.server); err != nil {
+			return len(found), err
+		}
+	}
+	return len(found), nil
+}
+
+// end removes the connections of an interface, or all, from the table.
+func (f flows) end(at *uint32) error {
+	_, err := f.prepare(at)
+	found, listErr := f.list(at)
+	errs := []error{err, listErr}
+	for _, flow := range found {
+		errs = append(errs, bpf.EndFast(f.program, flow.key))
+	}
+	if at != nil {
+		if err := f.use.Delete(*at); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = append(errs, fmt.Errorf("map %s: %w", bpf.MapFastUse, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// flow is an element of hd_fast.
+type flow struct {
+	key            bpf.FastKey
+	client, server netip.AddrPort
+}
+
+func (f flows) list(at *uint32) ([]flow, error) {
+	var found []flow
+	var key bpf.FastKey
+	var val bpf.FastVal
+	it := f.table.Iterate()
+	for it.Next(&key, &val) {
+		if at != nil && val.End[0].Ifindex != *at && val.End[1].Ifindex != *at {
+			continue
+		}
+		client := val.Client & 1
+		end := func(i uint32) netip.AddrPort {
+			return netip.AddrPortFrom(bpf.AddrOf(key.Addr[i]), bpf.Port(key.PortBe[i]))
+		}
+		found = append(found, flow{key, end(client), end(1 - client)})
+		if len(found) == int(f.table.MaxEntries()) {
+			break
+		}
+	}
+	// A connection that ended under the walk may have cut it short; those that
+	// it missed are found by the next one.
+	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return nil, fmt.Errorf("map %s: %w", bpf.MapFast, err)
+	}
+	return found, nil
+}
+
+// LeaveFastPath lets the fast connections of an interface, which may be gone,
+// continue on the stack.
+func (k *Kernel) LeaveFastPath(ifindex uint32) error {
+	if err := k.flows.end(&ifindex); err != nil {
+		return fmt.Errorf("take connections of interface %d off the fast path: %w", ifindex, err)
+	}
+	return nil
+}
+
+// FastPath reports whether packets between pods may skip the stack.
+func (k *Kernel) FastPath() bool {
+	for _, f := range k.features {
+		if f.Name == fastPath {
+			return f.On
+		}
+	}
+	return false
+}
