@@ -93,7 +93,7 @@ var reasons = [reasonMax]struct{ code, explain string }{
 	ReasonBypassUlp: {"bypass_ulp",
 		"Refused: setsockopt(TCP_ULP), as TLS libraries call it, on a bypassed socket; they go on in user space, to use TLS of the kernel take heddle.io/socket-bypass off the pod."},
 	ReasonBypassLate: {"bypass_late",
-		"Stayed on TCP: the first bytes of this direction went that way, with the handshake or before the other end was ready; the order of bytes would not be kept otherwise."},
+		"Stayed on TCP: the first bytes of this direction went that way, with the handshake or while the other end was not in the bypass; the order of bytes would not be kept otherwise."},
 	ReasonBypassSlow: {"bypass_slow",
 		"Went over to TCP: the reader of this direction was too far behind, and TCP holds the sender back."},
 }

@@ -124,10 +124,12 @@ func (k *Kernel) SetBypass(on bool) error {
 // Bypassed counts the sockets that are in the bypass; two make a connection.
 func (k *Kernel) Bypassed() (int, error) { return k.bypass.count() }
 
+// count walks the map. A socket that is closed under the walk sends it back to
+// the start, so what was seen is remembered.
 func (b *bypass) count() (int, error) {
-	n := 0
+	seen := map[string]bool{}
 	var at any
-	for range 2 * int(b.socks.MaxEntries()) {
+	for range 4*int(b.socks.MaxEntries()) + 64 {
 		key, err := b.socks.NextKeyBytes(at)
 		if err != nil {
 			return 0, fmt.Errorf("count the sockets of %s: %w", bpf.MapSocks, err)
@@ -135,10 +137,10 @@ func (b *bypass) count() (int, error) {
 		if key == nil {
 			break
 		}
+		seen[string(key)] = true
 		at = key
-		n++
 	}
-	return min(n, int(b.socks.MaxEntries())), nil
+	return min(len(seen), int(b.socks.MaxEntries())), nil
 }
 
 // attached reports whether either program is in force.

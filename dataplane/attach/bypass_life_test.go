@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/bpf/bpftest"
 )
 
 // Switching off, restarts of the agent and the loss of it leave connections
@@ -63,6 +64,33 @@ func TestBypassSwitchedOff(t *testing.T) {
 	if on, err := r.kernel.bypass.attached(); err != nil || on {
 		t.Errorf("programs are still attached: %v, error %v", on, err)
 	}
+}
+
+// An upgrade to other layouts, and back, takes over the sockets as they are. New
+// connections are bypassed by the new programs.
+func TestBypassSurvivesUpgrade(t *testing.T) {
+	r := newBypassRig(t)
+	r.ask(r.client, r.server)
+	l, _ := r.listen(r.server.NS)
+	var pairs [][2]*net.TCPConn
+	for _, objects := range []func() (*ebpf.CollectionSpec, error){bpf.Spec, bpftest.NextSpec, bpf.Spec} {
+		r.system.objects = objects
+		r.reopen()
+		client, server := r.pair(r.client.NS, l, r.server.IPv4)
+		pairs = append(pairs, [2]*net.TCPConn{client, server})
+		for i, p := range pairs {
+			r.mustTalk(p[0], p[1])
+			if a, b := r.overTCP(p[0]), r.overTCP(p[1]); a+b > 0 {
+				t.Errorf("connection %d of %d: %d and %d bytes went over TCP", i+1, len(pairs), a, b)
+			}
+		}
+	}
+	r.wantReasons(bpf.ReasonBypassed, 3)
+	for _, p := range pairs {
+		p[0].Close()
+		p[1].Close()
+	}
+	r.wantEmpty()
 }
 
 // Taking Heddle out of the kernel leaves bypassed connections alone too: the

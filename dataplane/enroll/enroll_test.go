@@ -265,7 +265,7 @@ func TestJoin(t *testing.T) {
 	address := []netip.Addr{netip.MustParseAddr("10.0.0.1")}
 	other := []netip.Addr{netip.MustParseAddr("10.0.0.2")}
 	w := func(name string, mesh, host bool, addresses []netip.Addr) state.Workload {
-		return state.Workload{Namespace: "shop", Name: name, Mesh: mesh, HostNetwork: host, Addresses: addresses}
+		return state.Workload{Namespace: "shop", Name: name, Mesh: mesh, HostNetwork: host, Addresses: addresses, SocketBypass: name == "b"}
 	}
 	for name, test := range map[string]struct {
 		a, b           state.Workload
@@ -288,6 +288,11 @@ func TestJoin(t *testing.T) {
 			}
 			if n := len(Plan(m)); n != test.plans {
 				t.Errorf("%d pods planned, want %d", n, test.plans)
+			}
+			for _, p := range Plan(m) {
+				if p.Bypass != (p.Name == "b") {
+					t.Errorf("planned %+v; b asks for the bypass", p)
+				}
 			}
 			if n := len(Problems(m)); n != test.reports {
 				t.Errorf("%d problems, want %d", n, test.reports)

@@ -237,6 +237,21 @@ func TestDump(t *testing.T) {
 	}
 }
 
+// A share is kept while sockets have it, and while others may take of it.
+func TestSweepShares(t *testing.T) {
+	tables, _ := load(t, limits)
+	put(t, tables, bpf.MapShares, uint64(1), uint64(0)) // in the bypass, idle
+	put(t, tables, bpf.MapShares, uint64(2), uint64(3)) // left it, with sockets open
+	put(t, tables, bpf.MapShares, uint64(3), uint64(0)) // left it
+	if err := tables.SweepShares(func(netns uint64) bool { return netns == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	entries, _, err := tables.Dump(bpf.MapShares, 100, nil)
+	if want := []Entry{{"1", "0"}, {"2", "3"}}; err != nil || !slices.Equal(entries, want) {
+		t.Errorf("left are %v, error %v, want %v", entries, err, want)
+	}
+}
+
 // What connections on the fast path have moved counts while they are open.
 func TestIfaceStatsOfFastConnections(t *testing.T) {
 	tables, _ := load(t, limits)

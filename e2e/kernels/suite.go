@@ -50,7 +50,7 @@ var suite = []program{
 		Without: map[string][]string{
 			"socket_bypass": {"TestBypass", "TestBypassOtherAddresses", "TestBypassNeedsBothWords", "TestBypassLeavesOthersAlone",
 				"TestBypassBulk", "TestBypassKeepsTheOrder", "TestBypassRefusesTLS", "TestBypassSlowReader", "TestBypassIsBounded",
-				"TestBypassManyConnections", "TestBypassSwitchedOff", "TestBypassSurvivesRemove"},
+				"TestBypassManyConnections", "TestBypassSwitchedOff", "TestBypassSurvivesRemove", "TestBypassSurvivesUpgrade"},
 			"tcx": {"*/tcx", "TestInterfacesAreAdopted", "TestAttachIfaceNamesWhatIsMissing"},
 		},
 		Heavy: []string{"TestAdoption", "TestInterfacesAreAdopted", "TestUpgradeUnderLoad", "TestCrash",
