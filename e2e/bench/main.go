@@ -100,7 +100,7 @@ func parse(args []string) (*Options, error) {
 	fs.StringVar(&mode, "mode", mode, "one: everything on one core; split: the client on one, the server on the next")
 	fs.IntVar(&o.Core, "core", 0, "the (first) core to measure on")
 	fs.StringVar(&o.Congestion, "congestion", "reno", "congestion control of every socket (net.ipv4.tcp_available_congestion_control lists them)")
-	fs.StringVar(&only, "variants", "", "measure only these, separated by commas (names as in the table; direct and direct-podip always)")
+	fs.StringVar(&only, "variants", "", "measure only these, separated by commas (names as in the table), and what they are compared with")
 	fs.StringVar(&o.Out, "o", "", "directory to write DATE-KERNEL.md and .json to")
 	fs.StringVar(&o.Check, "check", "", "compare with the report of an earlier run (its .json); exit 1 when a median is outside its range")
 	fs.StringVar(&o.Bin, "bin", filepath.Dir(self), "directory of the built programs")

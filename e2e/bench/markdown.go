@@ -103,13 +103,13 @@ func cellText(all map[string]Range, name string, digits int, sign string) string
 // renderChecks shows what the run verified about itself.
 func (r *Report) renderChecks(w io.Writer) {
 	fmt.Fprintf(w, "\n## Checks\n\nEvery reply was compared with its request, every stream's length with what was sent; no connection failed.\n\n")
-	fmt.Fprintf(w, "| variant | connections | counted by the mesh | CPU clocks / busy cores |\n|---|---|---|---|\n")
+	fmt.Fprintf(w, "| variant | connections | counted by the mesh | served by its mechanism | CPU clocks / busy cores |\n|---|---|---|---|---|\n")
 	for _, row := range r.Rows {
-		counted := "–"
+		counted, served := "–", "–"
 		if row.Established > 0 {
-			counted = fmt.Sprint(row.Established)
+			counted, served = fmt.Sprint(row.Established), fmt.Sprint(row.Served)
 		}
-		fmt.Fprintf(w, "| %s | %d | %s | %s |\n", row.Variant, row.Made, counted, row.Counted.text(2))
+		fmt.Fprintf(w, "| %s | %d | %s | %s | %s |\n", row.Variant, row.Made, counted, served, row.Counted.text(2))
 	}
 	said := map[string][]string{} // the same words are shown once
 	for _, name := range slices.Sorted(maps.Keys(r.Features)) {

@@ -43,9 +43,10 @@ type Row struct {
 	// Counted is the share of the busy time of the cores that the CPU clocks
 	// account for.
 	Counted Range `json:"counted"`
-	// Made and Established are sums over the rounds.
+	// Made, Established and Served are sums over the rounds.
 	Made        int    `json:"connections"`
 	Established uint64 `json:"establishedInMesh,omitempty"`
+	Served      uint64 `json:"servedByMechanism,omitempty"`
 }
 
 // summarise makes the rows from the rounds.
@@ -68,6 +69,7 @@ func (r *Report) summarise(measured []*Variant) {
 		for _, visit := range r.visits(v.key()) {
 			row.Made += visit.Made
 			row.Established += visit.Established
+			row.Served += visit.Served
 			var used, busy time.Duration
 			for _, c := range visit.Cells {
 				used += c.cpu()

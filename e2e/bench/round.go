@@ -22,9 +22,12 @@ func (w *world) visit(ctx context.Context, o *Options, v *Variant) (_ *Visit, er
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 
-	var before uint64
+	var before, servedBefore uint64
 	if v.Mesh {
 		if before, err = w.established(ctx, v); err != nil {
+			return nil, err
+		}
+		if servedBefore, err = w.served(ctx, v); err != nil {
 			return nil, err
 		}
 	}
@@ -57,6 +60,11 @@ func (w *world) visit(ctx context.Context, o *Options, v *Variant) (_ *Visit, er
 		if out.Established, err = w.confirm(ctx, v, before, out.Made); err != nil {
 			return nil, err
 		}
+		served, err := w.served(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		out.Served = served - servedBefore
 	}
 	return out, nil
 }

@@ -50,8 +50,8 @@ func TestBench(t *testing.T) {
 		if row == nil {
 			t.Fatalf("no row of the mesh with %s:\n%s", s, &out)
 		}
-		if row.Made == 0 || row.Established != uint64(row.Made) {
-			t.Errorf("%s: %d connections, the mesh counted %d", s, row.Made, row.Established)
+		if row.Made == 0 || row.Established != uint64(row.Made) || row.Served != uint64(row.Made) {
+			t.Errorf("%s: %d connections, the mesh counted %d, the fast path served %d", s, row.Made, row.Established, row.Served)
 		}
 		for _, m := range metrics {
 			if v := row.Values[m.name]; v.Median <= 0 {

@@ -300,6 +300,24 @@ func (w *world) established(ctx context.Context, v *Variant) (uint64, error) {
 	return 0, fmt.Errorf("%s does not know service %s", v.Setting.node(), v.slug())
 }
 
+// served is how many connections the variant's mechanism has taken over on its
+// node so far. Variants take turns, so all that come during a visit are its own.
+func (w *world) served(ctx context.Context, v *Variant) (uint64, error) {
+	if v.Mechanism == "" {
+		return 0, nil
+	}
+	status, err := w.Agent(v.Setting.node()).Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range status.Mechanisms {
+		if m.Name == v.Mechanism {
+			return m.Total, nil
+		}
+	}
+	return 0, fmt.Errorf("the agent of %s knows no mechanism %s", v.Setting.node(), v.Mechanism)
+}
+
 // eventually repeats a check until it has no complaint.
 func eventually(ctx context.Context, check func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
