@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	api "heddle.io/heddle/api/admin"
@@ -21,14 +20,15 @@ import (
 type loop struct {
 	n *Node
 
-	update  feed.Update       // Snapshot is nil before the first
-	current *plan.Contents    // of the kernel's tables, as far as known
-	modes   map[uint32]string // how interfaces are attached, by ifindex
-	records map[admin.PortKey]admin.Record
+	update  feed.Update                    // Snapshot is nil before the first
+	current *plan.Contents                 // of the kernel's tables, as far as known
+	modes   map[uint32]string              // how interfaces are attached, by ifindex
+	records map[admin.PortKey]admin.Record // replaced, not changed: views share it
 	plan    api.Plan
 
-	index *plan.Index // of the plan in force; nil before the first
-	view  *admin.View // what is published; nil before the first state
+	planner plan.Planner
+	index   *plan.Index // of the plan in force; nil before the first
+	view    *admin.View // what is published; nil before the first state
 
 	found     bool      // the tables were programmed when the agent started
 	graceEnds time.Time // until then, a state from disk does not replace them
@@ -277,14 +277,14 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 	}
 	// Removals make room for what was left out, so that takes another round.
 	for rounds := 0; ; rounds++ {
-		want, index, problems := plan.Build(snapshot, enroll.Plan(joined), l.n.limits(), l.current)
+		want, index, problems := l.planner.Build(snapshot, enroll.Plan(joined), l.n.limits(), l.current)
 		l.problems = append(enroll.Problems(joined), problems...)
 		if err := l.apply(want); err != nil {
 			return err
 		}
 		l.record(index)
 		l.index = index
-		l.view = &admin.View{Snapshot: snapshot, Contents: want, Index: index, Records: maps.Clone(l.records)}
+		l.view = &admin.View{Snapshot: snapshot, Contents: want, Index: index, Records: l.records}
 		if !want.Deferred || rounds == maxRounds {
 			return nil
 		}
