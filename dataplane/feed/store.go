@@ -9,7 +9,6 @@ import (
 	"unicode"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/dataplane/state"
@@ -57,6 +56,15 @@ func (s *store) size() int {
 	return n
 }
 
+// bytes is about what the resources take on disk.
+func (s *store) bytes() int {
+	n := 0
+	for _, t := range s.tables() {
+		n += t.bytes()
+	}
+	return n
+}
+
 // refusals lists what the server sent last and was not accepted, by type and
 // name.
 func (s *store) refusals() []refusal {
@@ -74,10 +82,10 @@ type resources interface {
 	put(r *discovery.Resource) error
 	remove(name string)
 	versions() map[string]string
+	has(name, version string) bool
+	bytes() int // of the resources as they are kept on disk, about
 	refusals() []refusal
 	forgive() // forgets the refusals
-	// encode lists what put accepted, in no particular order.
-	encode() []*discovery.Resource
 }
 
 // refusal is a resource whose present version at the server was not accepted.
@@ -95,13 +103,15 @@ type table[T any] struct {
 	url     string
 	decode  func(node, name string, value []byte) (T, error)
 	entries map[string]entry[T]
+	size    int // of all entries, encoded
 	refused map[string]error
 	changed bool // since the last takeChanged
+	removed bool // likewise: an entry went
 }
 
 type entry[T any] struct {
 	version string
-	raw     *anypb.Any // for the disk cache
+	size    int // encoded
 	value   T
 }
 
@@ -147,13 +157,16 @@ func (t *table[T]) accept(r *discovery.Resource) error {
 	if err != nil {
 		return err
 	}
-	t.entries[r.Name] = entry[T]{version: r.Version, raw: r.Resource, value: value}
+	e := entry[T]{version: r.Version, size: len(r.Name) + len(r.Version) + len(t.url) + len(r.Resource.Value) + 16, value: value}
+	t.size += e.size - t.entries[r.Name].size
+	t.entries[r.Name] = e
 	t.changed = true
 	return nil
 }
 
 func (t *table[T]) remove(name string) {
-	t.changed = true
+	t.changed, t.removed = true, true
+	t.size -= t.entries[name].size
 	delete(t.entries, name)
 	delete(t.refused, printable(name))
 }
@@ -166,6 +179,13 @@ func (t *table[T]) versions() map[string]string {
 	return out
 }
 
+func (t *table[T]) has(name, version string) bool {
+	e, ok := t.entries[name]
+	return ok && e.version == version
+}
+
+func (t *table[T]) bytes() int { return t.size }
+
 func (t *table[T]) refusals() []refusal {
 	var out []refusal
 	for _, name := range slices.Sorted(maps.Keys(t.refused)) {
@@ -176,18 +196,12 @@ func (t *table[T]) refusals() []refusal {
 
 func (t *table[T]) forgive() { clear(t.refused) }
 
-func (t *table[T]) encode() []*discovery.Resource {
-	out := make([]*discovery.Resource, 0, len(t.entries))
-	for name, e := range t.entries {
-		out = append(out, &discovery.Resource{Name: name, Version: e.version, Resource: e.raw})
-	}
-	return out
-}
-
-func (t *table[T]) takeChanged() bool {
-	changed := t.changed
-	t.changed = false
-	return changed
+// takeChanged tells whether an entry changed, and whether one went, since it was
+// called last.
+func (t *table[T]) takeChanged() (changed, removed bool) {
+	changed, removed = t.changed, t.removed
+	t.changed, t.removed = false, false
+	return changed, removed
 }
 
 // values returns a fresh map of what is known.
