@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	api "heddle.io/heddle/api/admin"
@@ -294,6 +295,10 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 // maxRounds bounds the plans for one state.
 const maxRounds = 3
 
+// largeBatch is a plan of so many operations that its garbage is worth giving
+// back at once.
+const largeBatch = 10_000
+
 // apply turns the tables from current into want.
 func (l *loop) apply(want *plan.Contents) error {
 	ops := plan.Diff(l.current, want)
@@ -321,6 +326,11 @@ func (l *loop) apply(want *plan.Contents) error {
 	took := time.Since(l.trigger)
 	l.plan.LastTook = took.Seconds()
 	l.n.metrics.Applied(took, len(ops))
+	if len(ops) >= largeBatch {
+		// What came and was planned all at once is garbage now, and more than
+		// what stays.
+		debug.FreeOSMemory()
+	}
 	l.n.c.Log.Debug("applied", "operations", len(ops), "took", took)
 	return nil
 }
