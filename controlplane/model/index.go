@@ -45,6 +45,10 @@ func (s *Snapshot) Index() *Index {
 	return x
 }
 
+// SlicesOf returns the slices of a Service, in no particular order. They are not
+// to be changed.
+func (x *Index) SlicesOf(service Key) []*Slice { return x.slices[service] }
+
 // candidates returns the pods that have one label of a selector, the rarest: not
 // every Service has to look at every pod.
 func (x *Index) candidates(namespace string, selector map[string]string) []*Pod {

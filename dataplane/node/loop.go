@@ -276,6 +276,14 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 	for i, m := range members {
 		joined[i] = m.Member
 	}
+	before := l.plan.Ops
+	defer func() {
+		if l.plan.Ops-before >= largeBatch {
+			// What came and was planned all at once is garbage now, and more
+			// than what stays.
+			debug.FreeOSMemory()
+		}
+	}()
 	// Removals make room for what was left out, so that takes another round.
 	for rounds := 0; ; rounds++ {
 		want, index, problems := l.planner.Build(snapshot, enroll.Plan(joined), l.n.limits(), l.current)
@@ -326,11 +334,6 @@ func (l *loop) apply(want *plan.Contents) error {
 	took := time.Since(l.trigger)
 	l.plan.LastTook = took.Seconds()
 	l.n.metrics.Applied(took, len(ops))
-	if len(ops) >= largeBatch {
-		// What came and was planned all at once is garbage now, and more than
-		// what stays.
-		debug.FreeOSMemory()
-	}
 	l.n.c.Log.Debug("applied", "operations", len(ops), "took", took)
 	return nil
 }
