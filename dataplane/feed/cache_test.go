@@ -68,7 +68,7 @@ func TestCacheIsWrittenBeforePublishing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := st.services.entries["shop/cart"].value.Ports[0].Clusters[0].Weight; got != 10+i {
+		if got := st.services.values["shop/cart"].Ports[0].Clusters[0].Weight; got != 10+i {
 			t.Fatalf("the file has weight %d when %d is published", got, 10+i)
 		}
 	}
@@ -104,7 +104,7 @@ func TestCacheIsRewritten(t *testing.T) {
 	s.Set(xds.ServiceType, "shop/cart", feedtest.Service("cart", 99))
 	c.until(hasWeight("cart", 99))
 	st, err := cached(t, file)
-	if err != nil || len(st.clusters.entries) != 13 || st.services.entries["shop/cart"].value.Ports[0].Clusters[0].Weight != 99 {
+	if err != nil || len(st.clusters.entries) != 13 || st.services.values["shop/cart"].Ports[0].Clusters[0].Weight != 99 {
 		t.Fatalf("%d resources in the file, error %v", st.size(), err)
 	}
 	eventually(t, "a file without old versions", func() bool {
@@ -139,7 +139,7 @@ func TestCacheComesBack(t *testing.T) {
 	c.until(hasWeight("cart", 2))
 	eventually(t, "the file", func() bool {
 		st, err := cached(t, file)
-		return err == nil && st.size() == 4 && st.services.entries["shop/cart"].value.Ports[0].Clusters[0].Weight == 2
+		return err == nil && st.size() == 4 && st.services.values["shop/cart"].Ports[0].Clusters[0].Weight == 2
 	})
 }
 
@@ -188,7 +188,7 @@ func TestCacheIsWrittenAsItGoes(t *testing.T) {
 		if err != nil {
 			t.Fatalf("a reader saw a broken file: %v", err)
 		}
-		return st.services.entries["shop/cart"].value.Ports[0].Clusters[0].Weight == 59
+		return st.services.values["shop/cart"].Ports[0].Clusters[0].Weight == 59
 	})
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {

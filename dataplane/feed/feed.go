@@ -216,34 +216,20 @@ func (f *Feed) publishLocked(now time.Time) {
 	}
 }
 
-// snapshotLocked copies the store. Maps that did not change are shared with the
-// last snapshot: nobody changes them once published.
+// snapshotLocked shares the store's maps: nobody changes them once published.
 func (f *Feed) snapshotLocked(now time.Time) *state.Snapshot {
 	s, prev := f.mu.store, f.mu.published
 	next := &state.Snapshot{Node: state.Node{Name: f.o.Node}}
-	if n, ok := s.nodes.entries[f.o.Node]; ok {
-		next.Node = n.value
+	if n, ok := s.nodes.values[f.o.Node]; ok {
+		next.Node = n
 	}
-	if changed, _ := s.workloads.takeChanged(); prev != nil && !changed {
-		next.Workloads = prev.Workloads
-	} else {
-		next.Workloads = s.workloads.values()
-	}
+	next.Workloads, next.Services, next.Clusters = s.workloads.share(), s.services.share(), s.clusters.share()
 	services, _ := s.services.takeChanged()
-	clusters, gone := s.clusters.takeChanged()
-	if prev != nil && !services && f.mu.holdUntil.IsZero() {
-		switch {
-		case !clusters:
-			next.Services, next.Clusters = prev.Services, prev.Clusters
-			return next
-		case !gone && len(f.mu.holds.since) == 0:
-			// Every service has its clusters still.
-			next.Services, next.Clusters = prev.Services, s.clusters.values()
-			return next
-		}
+	_, gone := s.clusters.takeChanged()
+	if prev != nil && !services && !gone && len(f.mu.holds.since) == 0 && f.mu.holdUntil.IsZero() {
+		return next // every service has its clusters still
 	}
-	next.Services, next.Clusters = s.services.values(), s.clusters.values()
-	f.mu.holdUntil = f.mu.holds.settle(now, prev, next.Services, next.Clusters)
+	next.Services, next.Clusters, f.mu.holdUntil = f.mu.holds.settle(now, prev, next.Services, next.Clusters)
 	return next
 }
 

@@ -102,17 +102,19 @@ type table[T any] struct {
 	node    string // for the decoder
 	url     string
 	decode  func(node, name string, value []byte) (T, error)
-	entries map[string]entry[T]
-	size    int // of all entries, encoded
+	entries map[string]entry
+	values  map[string]T // by the same names
+	shared  bool         // values belongs to a snapshot too: it is copied before a change
+	size    int          // of all entries, encoded
 	refused map[string]error
 	changed bool // since the last takeChanged
 	removed bool // likewise: an entry went
 }
 
-type entry[T any] struct {
+// entry is what is known of a value.
+type entry struct {
 	version string
 	size    int // encoded
-	value   T
 }
 
 func newTable[T any](node, url string, decode func(node, name string, value []byte) (T, error)) *table[T] {
@@ -120,7 +122,8 @@ func newTable[T any](node, url string, decode func(node, name string, value []by
 		node:    node,
 		url:     url,
 		decode:  decode,
-		entries: make(map[string]entry[T]),
+		entries: make(map[string]entry),
+		values:  make(map[string]T),
 		refused: make(map[string]error),
 	}
 }
@@ -157,9 +160,11 @@ func (t *table[T]) accept(r *discovery.Resource) error {
 	if err != nil {
 		return err
 	}
-	e := entry[T]{version: r.Version, size: len(r.Name) + len(r.Version) + len(t.url) + len(r.Resource.Value) + 16, value: value}
+	e := entry{version: r.Version, size: len(r.Name) + len(r.Version) + len(t.url) + len(r.Resource.Value) + 16}
 	t.size += e.size - t.entries[r.Name].size
 	t.entries[r.Name] = e
+	t.own()
+	t.values[r.Name] = value
 	t.changed = true
 	return nil
 }
@@ -168,6 +173,8 @@ func (t *table[T]) remove(name string) {
 	t.changed, t.removed = true, true
 	t.size -= t.entries[name].size
 	delete(t.entries, name)
+	t.own()
+	delete(t.values, name)
 	delete(t.refused, printable(name))
 }
 
@@ -204,13 +211,17 @@ func (t *table[T]) takeChanged() (changed, removed bool) {
 	return changed, removed
 }
 
-// values returns a fresh map of what is known.
-func (t *table[T]) values() map[string]T {
-	out := make(map[string]T, len(t.entries))
-	for name, e := range t.entries {
-		out[name] = e.value
+// share returns what is known. The map is not changed any more.
+func (t *table[T]) share() map[string]T {
+	t.shared = true
+	return t.values
+}
+
+// own makes values ready for a change.
+func (t *table[T]) own() {
+	if t.shared {
+		t.values, t.shared = maps.Clone(t.values), false
 	}
-	return out
 }
 
 // printable shortens a name that was not checked yet and may hold anything.
