@@ -2,7 +2,7 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernels build generate check nightly
+.PHONY: help demo test test-kernels scale build generate check nightly
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ test-kernels: ## kernel tests on Debian's Linux 6.1 and 6.12, emulated (neither 
 	@.ci/setup kernels
 	@CGO_ENABLED=0 go build -o .build/kernels/run ./e2e/kernels
 	@.build/kernels/run .build/kernels
+
+scale: ## what 10,000 services and 100,000 endpoints cost (root); results in .build/scale
+	@.ci/setup test
+	@$(MAKE) --no-print-directory build
+	@CGO_ENABLED=0 go build -o .build/scale/run ./e2e/scale
+	@.build/scale/run -o .build/scale
 
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...

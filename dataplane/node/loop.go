@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -281,6 +282,7 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 		if l.plan.Ops-before >= largeBatch {
 			// What came and was planned all at once is garbage now, and more
 			// than what stays.
+			runtime.GC() // pools let go of their buffers with the second one only
 			debug.FreeOSMemory()
 		}
 	}()

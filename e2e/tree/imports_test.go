@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 
 	"e2e/kernels":   {"api/admin", "install/client"},
 	"e2e/peer":      {},
+	"e2e/scale":     {"api/admin", "install/sandbox"},
 	"e2e/scenarios": {},
 	"e2e/tree":      {},
 }

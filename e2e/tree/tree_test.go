@@ -48,6 +48,7 @@ var testOnly = map[string]string{
 	"dataplane/state/statetest": "snapshots from text",
 	"e2e/kernels":               "runs the kernel tests on other kernels",
 	"e2e/peer":                  "the traffic of the scenarios",
+	"e2e/scale":                 "measures a large cluster",
 }
 
 // root is the repository's directory: tests run in e2e/tree.
