@@ -115,7 +115,8 @@ func (f *Feed) saveCache() time.Duration {
 }
 
 // tidyLocked writes what could not be written before, and rewrites the file when
-// much of it counts no more, or when somebody took it away.
+// much of it counts no more, or when somebody took it away. A file that does not
+// hold every type yet is left as it is: nobody would use it.
 func (f *Feed) tidyLocked() error {
 	j := f.mu.journal
 	if j.lost {
@@ -124,20 +125,14 @@ func (f *Feed) tidyLocked() error {
 	if err := j.flush(); err != nil {
 		return err
 	}
-	if j.file == nil || j.size < int64(2*f.mu.store.bytes()+cacheSlack) && !j.moved() {
+	if j.file == nil || !f.readyLocked() || j.size < int64(2*f.mu.store.bytes()+cacheSlack) && !j.moved() {
 		return nil
 	}
 	kept := make(map[string]map[string]bool)
 	for _, t := range f.mu.store.tables() {
 		kept[t.typeURL()] = make(map[string]bool)
 	}
-	var types []string
-	for _, typeURL := range xds.Types {
-		if f.mu.fromCache || f.mu.confirmed[typeURL] {
-			types = append(types, typeURL)
-		}
-	}
-	return j.rewrite(types, func(typeURL string, r *discovery.Resource) bool {
+	return j.rewrite(xds.Types, func(typeURL string, r *discovery.Resource) bool {
 		name := r.GetName()
 		if kept[typeURL][name] || !f.mu.store.of(typeURL).has(name, r.GetVersion()) {
 			return false

@@ -120,6 +120,14 @@ func TestCacheIsRewritten(t *testing.T) {
 	c.until("none of them", func(s *state.Snapshot) bool { return len(s.Clusters) == 1 })
 	eventually(t, "a small file", func() bool { info, err := os.Stat(file); return err == nil && info.Size() < cacheSlack })
 	c.stop()
+	// A file that is a part of a rewritten one is not used.
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decoded(t, data[:len(data)-1]); err == nil || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("a part of a rewritten file: error %v", err)
+	}
 	s.Kill()
 	c = run(t, Options{Server: s.Address(), Cache: file})
 	if u := c.until(hasWeight("cart", 99)); len(u.Snapshot.Clusters) != 1 || len(u.Snapshot.Workloads) != 1 {
@@ -154,7 +162,7 @@ func TestCacheIsCutAtTheLastResponse(t *testing.T) {
 	for i := range 3 {
 		large.Resources = append(large.Resources, &discovery.Resource{Name: fmt.Sprint(i), Resource: &anypb.Any{Value: make([]byte, frameGoal)}})
 	}
-	more, err := frames(nil, large)
+	more, err := frames(nil, large, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +317,7 @@ func mustEncode(t testing.TB, node string, responses ...*discovery.DeltaDiscover
 	data := frame([]byte(cacheMagic), []byte(node))
 	var err error
 	for _, r := range responses {
-		if data, err = frames(data, r); err != nil {
+		if data, err = frames(data, r, false); err != nil {
 			t.Fatal(err)
 		}
 	}

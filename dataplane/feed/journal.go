@@ -24,10 +24,10 @@ import (
 //	"heddle feed cache 3\n"
 //	frames: length of the body and its CRC-32C, four bytes big-endian each; body
 //	the first body: the node's name
-//	the others: 0 (more of this response follows) or 1, and a
+//	the others: 0 (more follows that belongs to it) or 1, and a
 //	DeltaDiscoveryResponse, or a part of one
 //
-// What follows the last whole response was being written when the process or the
+// What follows the last 1 was being written when the process or the
 // machine stopped, and does not count: the state is that of a moment before. A
 // response is never taken in part, as a missing resource looks like a removed
 // one.
@@ -64,8 +64,9 @@ func frame(to []byte, body ...[]byte) []byte {
 	return to
 }
 
-// frames appends a response, in parts that are not large.
-func frames(to []byte, r *discovery.DeltaDiscoveryResponse) ([]byte, error) {
+// frames appends a response, in parts that are not large. more says that it
+// does not count without what follows it.
+func frames(to []byte, r *discovery.DeltaDiscoveryResponse, more bool) ([]byte, error) {
 	part := &discovery.DeltaDiscoveryResponse{TypeUrl: r.TypeUrl, RemovedResources: r.RemovedResources}
 	for i, size := 0, 0; ; i++ {
 		last := i == len(r.Resources)
@@ -80,7 +81,7 @@ func frames(to []byte, r *discovery.DeltaDiscoveryResponse) ([]byte, error) {
 			return to, fmt.Errorf("encoding %s resources: %w", typeName(r.TypeUrl), err)
 		}
 		mark := []byte{0}
-		if last {
+		if last && !more {
 			mark[0] = 1
 		}
 		to = frame(to, mark, body)
@@ -98,7 +99,7 @@ func (j *journal) add(r *discovery.DeltaDiscoveryResponse) error {
 		return errLost
 	}
 	var err error
-	if j.pending, err = frames(j.pending, r); err != nil {
+	if j.pending, err = frames(j.pending, r, false); err != nil {
 		return err
 	}
 	return j.flush()
@@ -196,18 +197,20 @@ func (j *journal) copy(from *journal, types []string, keep func(typeURL string, 
 	if err := j.begin(j.file); err != nil {
 		return err
 	}
-	put := func(r *discovery.DeltaDiscoveryResponse) (err error) {
-		if j.pending, err = frames(j.pending, r); err != nil {
+	// Nothing counts before all is there: after a loss of power, the file may be
+	// a part of itself.
+	put := func(r *discovery.DeltaDiscoveryResponse, more bool) (err error) {
+		if j.pending, err = frames(j.pending, r, more); err != nil {
 			return err
 		}
 		return j.write()
 	}
 	for _, typeURL := range types {
-		if err := put(&discovery.DeltaDiscoveryResponse{TypeUrl: typeURL}); err != nil {
+		if err := put(&discovery.DeltaDiscoveryResponse{TypeUrl: typeURL}, true); err != nil {
 			return err
 		}
 	}
-	return replay(from.file, from.node, from.size, func(r *discovery.DeltaDiscoveryResponse) error {
+	err := replay(from.file, from.node, from.size, func(r *discovery.DeltaDiscoveryResponse) error {
 		kept := r.Resources[:0]
 		for _, resource := range r.Resources {
 			if keep(r.TypeUrl, resource) {
@@ -217,8 +220,12 @@ func (j *journal) copy(from *journal, types []string, keep func(typeURL string, 
 		if len(kept) == 0 {
 			return nil
 		}
-		return put(&discovery.DeltaDiscoveryResponse{TypeUrl: r.TypeUrl, Resources: kept})
+		return put(&discovery.DeltaDiscoveryResponse{TypeUrl: r.TypeUrl, Resources: kept}, true)
 	})
+	if err != nil {
+		return err
+	}
+	return put(&discovery.DeltaDiscoveryResponse{TypeUrl: types[0]}, false)
 }
 
 // openJournal opens the file at path, which must be this node's, and applies
