@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/controlplane/model"
@@ -91,7 +90,7 @@ func backendText(service model.Key, port uint16) string {
 type cluster struct {
 	service   *model.Service
 	port      model.ServicePort
-	audiences map[string]bool
+	audiences []string // each once
 }
 
 // use notes that an audience needs the endpoints of a Service port, and returns
@@ -116,10 +115,12 @@ func (b *build) useAll(ports []*xds.ServicePort, s *model.Service, audience stri
 func (b *build) useNamed(name string, s *model.Service, p model.ServicePort, audience string) {
 	c := b.clusters[name]
 	if c == nil {
-		c = &cluster{service: s, port: p, audiences: make(map[string]bool)}
+		c = &cluster{service: s, port: p}
 		b.clusters[name] = c
 	}
-	c.audiences[audience] = true
+	if !slices.Contains(c.audiences, audience) {
+		c.audiences = append(c.audiences, audience)
+	}
 }
 
 // maxEndpoints is what nodes accept in one Cluster.
@@ -167,11 +168,14 @@ func (b *build) cluster(name string, c *cluster) *xds.Cluster {
 // needed returns who needs the cluster. Nodes of a namespace's audience belong
 // to that of the mesh, which leaves nothing to add to it.
 func (c *cluster) needed() []string {
-	if c.audiences[Mesh] {
-		return []string{Mesh}
+	if slices.Contains(c.audiences, Mesh) {
+		return mesh
 	}
-	return slices.SortedFunc(maps.Keys(c.audiences), strings.Compare)
+	return slices.Sorted(slices.Values(c.audiences))
 }
+
+// mesh is the audience of most clusters.
+var mesh = []string{Mesh}
 
 func locality(l model.Locality) xds.Locality {
 	switch l {

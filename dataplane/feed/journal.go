@@ -229,7 +229,8 @@ func (j *journal) copy(from *journal, types []string, keep func(typeURL string, 
 }
 
 // openJournal opens the file at path, which must be this node's, and applies
-// what it holds. The file is not changed before cut is called. A missing file is fs.ErrNotExist.
+// what it holds. The file is not changed before cut is called. A missing file is
+// fs.ErrNotExist.
 func openJournal(path, node string, apply func(*discovery.DeltaDiscoveryResponse) error) (*journal, error) {
 	f, err := disk.Open(path, maxCacheBytes)
 	if err != nil {
