@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -288,12 +289,37 @@ func TestUnwritableCacheIsReported(t *testing.T) {
 	}
 }
 
+// However large a response is, no frame is larger than what is read again.
+func TestFramesAreSmall(t *testing.T) {
+	r := &discovery.DeltaDiscoveryResponse{TypeUrl: xds.ClusterType}
+	for i := range 200_000 {
+		r.RemovedResources = append(r.RemovedResources, fmt.Sprintf("team/a-service-that-is-gone-%d/80/tcp", i))
+	}
+	for i := range 5 {
+		r.Resources = append(r.Resources, &discovery.Resource{Name: fmt.Sprint(i), Resource: &anypb.Any{Value: make([]byte, maxResource)}})
+	}
+	data := mustEncode(t, node, r)
+	size, err := whole(bytes.NewReader(data))
+	if err != nil || size != int64(len(data)) {
+		t.Fatalf("%d bytes of %d count, error %v", size, len(data), err)
+	}
+	removed, resources := 0, 0
+	err = replay(bytes.NewReader(data), node, size, func(part *discovery.DeltaDiscoveryResponse) error {
+		removed += len(part.RemovedResources)
+		resources += len(part.Resources)
+		return nil
+	})
+	if err != nil || removed != 200_000 || resources != 5 {
+		t.Errorf("%d removed, %d resources, error %v", removed, resources, err)
+	}
+}
+
 // cached reads a copy of a file that may be in use.
 func cached(t *testing.T, file string) (*store, error) {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		return newStore(node), err
 	}
 	return decoded(t, data)
 }

@@ -67,29 +67,40 @@ func frame(to []byte, body ...[]byte) []byte {
 // frames appends a response, in parts that are not large. more says that it
 // does not count without what follows it.
 func frames(to []byte, r *discovery.DeltaDiscoveryResponse, more bool) ([]byte, error) {
-	part := &discovery.DeltaDiscoveryResponse{TypeUrl: r.TypeUrl, RemovedResources: r.RemovedResources}
-	for i, size := 0, 0; ; i++ {
-		last := i == len(r.Resources)
-		if !last {
-			part.Resources = append(part.Resources, r.Resources[i])
-			if size += len(r.Resources[i].GetResource().GetValue()); size < frameGoal {
-				continue
-			}
-		}
+	part, size := &discovery.DeltaDiscoveryResponse{TypeUrl: r.TypeUrl}, 0
+	put := func(last bool) error {
 		body, err := proto.Marshal(part)
 		if err != nil {
-			return to, fmt.Errorf("encoding %s resources: %w", typeName(r.TypeUrl), err)
+			return fmt.Errorf("encoding %s resources: %w", typeName(r.TypeUrl), err)
 		}
 		mark := []byte{0}
 		if last && !more {
 			mark[0] = 1
 		}
 		to = frame(to, mark, body)
-		if last {
-			return to, nil
-		}
 		part, size = &discovery.DeltaDiscoveryResponse{TypeUrl: r.TypeUrl}, 0
+		return nil
 	}
+	full := func(n int) error {
+		if size += n; size < frameGoal {
+			return nil
+		}
+		return put(false)
+	}
+	for _, name := range r.RemovedResources {
+		part.RemovedResources = append(part.RemovedResources, name)
+		if err := full(len(name)); err != nil {
+			return to, err
+		}
+	}
+	for _, resource := range r.Resources {
+		part.Resources = append(part.Resources, resource)
+		if err := full(len(resource.GetName()) + len(resource.GetResource().GetValue())); err != nil {
+			return to, err
+		}
+	}
+	err := put(true)
+	return to, err
 }
 
 // add writes a response to the end, without waiting for the disk. What cannot be
