@@ -19,7 +19,7 @@ type label struct{ namespace, key, value string }
 
 // Index prepares the snapshot for questions.
 func (s *Snapshot) Index() *Index {
-	x := &Index{Snapshot: s, slices: make(map[Key][]*Slice), pods: make(map[label][]*Pod)}
+	x := &Index{Snapshot: s, slices: make(map[Key][]*Slice, len(s.Services)), pods: make(map[label][]*Pod)}
 	for _, slice := range s.Slices {
 		if slice.Service != "" {
 			key := Key{slice.Namespace, slice.Service}

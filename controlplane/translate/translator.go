@@ -39,7 +39,7 @@ func (t *Translator) Build(s *model.Snapshot) *Result {
 	b := &build{
 		Index:     s.Index(),
 		audiences: make(map[string]map[string]bool),
-		clusters:  make(map[string]*cluster),
+		clusters:  make(map[string]*cluster, len(t.clusters)),
 		before:    t,
 		after: &Translator{
 			nodes:    s.Nodes,
