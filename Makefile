@@ -2,7 +2,7 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernels semantics bench build generate check nightly
+.PHONY: help demo test test-kernels semantics bench scale build generate check nightly
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ bench: ## what the mesh costs, beside no mesh and two proxies: six minutes (root
 semantics: ## what applications see in each mode, beside plain TCP (root; a few minutes)
 	@.ci/setup test
 	@CGO_ENABLED=0 go run ./e2e/semantics
+
+scale: ## what 10,000 services and 100,000 endpoints cost (root); results in .build/scale
+	@.ci/setup test
+	@$(MAKE) --no-print-directory build
+	@CGO_ENABLED=0 go build -o .build/scale/run ./e2e/scale
+	@.build/scale/run -o .build/scale
 
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...

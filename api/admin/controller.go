@@ -29,5 +29,6 @@ type ConnectedNode struct {
 	Resources int       `json:"resources"`
 	Acks      uint64    `json:"acks"`
 	Nacks     uint64    `json:"nacks"`
+	Bytes     uint64    `json:"bytes"` // sent on its stream
 	LastNack  *Nack     `json:"lastNack,omitempty"`
 }

@@ -19,7 +19,7 @@ type label struct{ namespace, key, value string }
 
 // Index prepares the snapshot for questions.
 func (s *Snapshot) Index() *Index {
-	x := &Index{Snapshot: s, slices: make(map[Key][]*Slice), pods: make(map[label][]*Pod)}
+	x := &Index{Snapshot: s, slices: make(map[Key][]*Slice, len(s.Services)), pods: make(map[label][]*Pod)}
 	for _, slice := range s.Slices {
 		if slice.Service != "" {
 			key := Key{slice.Namespace, slice.Service}
@@ -44,6 +44,10 @@ func (s *Snapshot) Index() *Index {
 	}
 	return x
 }
+
+// SlicesOf returns the slices of a Service, in no particular order. They are not
+// to be changed.
+func (x *Index) SlicesOf(service Key) []*Slice { return x.slices[service] }
 
 // candidates returns the pods that have one label of a selector, the rarest: not
 // every Service has to look at every pod.

@@ -127,6 +127,7 @@ func (p *Plane) stopStreams() {
 // follow translates and serves what the source delivers.
 func (p *Plane) follow(ctx context.Context) {
 	var served *model.Snapshot
+	var translator translate.Translator
 	for {
 		var u source.Update
 		select {
@@ -138,7 +139,7 @@ func (p *Plane) follow(ctx context.Context) {
 		problems := p.mu.translate
 		p.mu.Unlock()
 		if u.Snapshot != nil && u.Snapshot != served {
-			result := translate.Build(u.Snapshot)
+			result := translator.Build(u.Snapshot)
 			if err := p.server.Set(result); err != nil {
 				// Only a message that protobuf cannot encode leads here.
 				p.log.Error("the change is not served; the state before it stays in force", "error", err)

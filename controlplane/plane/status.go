@@ -72,7 +72,7 @@ func (p *Plane) status() admin.ControllerStatus {
 		s.Source.Error = u.Err.Error()
 	}
 	for _, n := range p.server.Nodes() {
-		node := admin.ConnectedNode{Node: n.Name, Connected: n.Connected, Resources: n.Resources, Acks: n.Acks, Nacks: n.Nacks}
+		node := admin.ConnectedNode{Node: n.Name, Connected: n.Connected, Resources: n.Resources, Acks: n.Acks, Nacks: n.Nacks, Bytes: n.Bytes}
 		if n.LastNack != nil {
 			node.LastNack = &admin.Nack{Time: n.LastNack.Time, Type: typeName(n.LastNack.Type), Error: n.LastNack.Error}
 		}

@@ -12,6 +12,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // Bounds of what one stream may ask for.
@@ -28,7 +29,8 @@ type Node struct {
 	Resources int // that it has, or is about to get
 	Acks      uint64
 	Nacks     uint64
-	LastNack  *Nack // nil: none since it connected
+	Bytes     uint64 // of the responses sent on this stream
+	LastNack  *Nack  // nil: none since it connected
 	// Refused are the types of which the last answer was a refusal.
 	Refused []string
 }
@@ -62,6 +64,7 @@ type session struct {
 	types     map[string]bool // asked for
 	acks      uint64
 	nacks     uint64
+	bytes     uint64
 	lastNack  *Nack
 	refused   map[string]bool // by type URL
 }
@@ -169,8 +172,14 @@ func (s *sessions) countLocked(n *session, request *discovery.DeltaDiscoveryRequ
 }
 
 // OnStreamDeltaResponse counts what is sent.
-func (s *sessions) OnStreamDeltaResponse(_ int64, _ *discovery.DeltaDiscoveryRequest, response *discovery.DeltaDiscoveryResponse) {
+func (s *sessions) OnStreamDeltaResponse(id int64, _ *discovery.DeltaDiscoveryRequest, response *discovery.DeltaDiscoveryResponse) {
 	s.sent.Add(uint64(len(response.Resources)))
+	size := uint64(proto.Size(response))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if session := s.mu.byID[id]; session != nil {
+		session.bytes += size
+	}
 }
 
 // nodes returns the connected nodes by name. Of several streams of one node, for
@@ -185,7 +194,7 @@ func (s *sessions) nodes() []Node {
 	}
 	out := make([]Node, 0, len(newest))
 	for name, n := range newest {
-		node := Node{Name: name, Connected: n.connected, Acks: n.acks, Nacks: n.nacks, LastNack: n.lastNack}
+		node := Node{Name: name, Connected: n.connected, Acks: n.acks, Nacks: n.nacks, Bytes: n.bytes, LastNack: n.lastNack}
 		for typeURL := range n.refused {
 			node.Refused = append(node.Refused, printable(typeURL, 256))
 		}

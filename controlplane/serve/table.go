@@ -96,7 +96,7 @@ func concern(audiences map[string]bool, e *entry) {
 // next returns the entry for a new version of a resource, e itself if it is the
 // same. e may be nil. It tells whether the resource had to be encoded.
 func (e *entry) next(r translate.Resource) (*entry, bool, error) {
-	if e != nil && proto.Equal(e.message, r.Message) {
+	if e != nil && (e.message == r.Message || proto.Equal(e.message, r.Message)) {
 		if slices.Equal(e.audiences, r.Audiences) {
 			return e, false, nil
 		}

@@ -62,7 +62,7 @@ type wish struct {
 // for which something is not as the files want it. Files are in the order of
 // their names.
 func admit(files []*file, before map[id]owned) (map[id]owned, []model.Problem) {
-	a := &admission{before: before, wanted: make(map[id]wish), rivals: make(map[id][]string)}
+	a := &admission{before: before, wanted: make(map[id]wish, len(before)), rivals: make(map[id][]string)}
 	total := 0
 	for _, f := range files {
 		count := max(len(f.documents), len(f.good))
@@ -193,7 +193,7 @@ func (a *admission) settle() map[id]owned {
 // uncontested grants what takes nothing from anybody, and returns the others by
 // age.
 func (a *admission) uncontested(lost map[id]string) (granted map[id]owned, holders map[claim]id, contested []id) {
-	granted, holders = make(map[id]owned, len(a.wanted)), make(map[claim]id)
+	granted, holders = make(map[id]owned, len(a.wanted)), make(map[claim]id, len(a.wanted)/2)
 	for i, w := range a.wanted {
 		last, had := a.before[i]
 		switch claims := w.object.claims(); {

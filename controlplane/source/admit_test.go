@@ -88,7 +88,7 @@ func podFiles(pods string) []*file {
 }
 
 func inForce(objects map[id]owned) string {
-	d := directory{last: Update{Snapshot: snapshot(objects)}}
+	d := directory{last: Update{Snapshot: snapshot(objects, nil)}}
 	return strings.NewReplacer("[", "", "]", "").Replace(d.state())
 }
 

@@ -186,6 +186,6 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		granted, _ := admit([]*file{{name: "f", documents: documents}}, nil)
-		translate.Build(snapshot(granted))
+		translate.Build(snapshot(granted, nil))
 	})
 }

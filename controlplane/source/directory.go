@@ -185,7 +185,7 @@ func (d *Directory) apply() (touched map[string]bool) {
 	}
 	known := d.unavailable == nil || len(d.objects) > 0
 	if known && (d.snapshot == nil || len(touched) > 0) {
-		d.snapshot = snapshot(d.objects)
+		d.snapshot = snapshot(d.objects, d.snapshot)
 	}
 	return touched
 }

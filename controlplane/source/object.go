@@ -116,15 +116,19 @@ func (o *object) claims() []claim {
 	return out
 }
 
-// snapshot puts objects together.
-func snapshot(objects map[id]owned) *model.Snapshot {
+// snapshot puts objects together. before is the one before, which tells about
+// how many there are; nil: there is none.
+func snapshot(objects map[id]owned, before *model.Snapshot) *model.Snapshot {
+	if before == nil {
+		before = &model.Snapshot{}
+	}
 	s := &model.Snapshot{
-		Namespaces: make(map[string]*model.Namespace),
-		Nodes:      make(map[string]*model.Node),
-		Pods:       make(map[model.Key]*model.Pod),
-		Services:   make(map[model.Key]*model.Service),
-		Slices:     make(map[model.Key]*model.Slice),
-		Routes:     make(map[model.Key]*model.Route),
+		Namespaces: make(map[string]*model.Namespace, len(before.Namespaces)),
+		Nodes:      make(map[string]*model.Node, len(before.Nodes)),
+		Pods:       make(map[model.Key]*model.Pod, len(before.Pods)),
+		Services:   make(map[model.Key]*model.Service, len(before.Services)),
+		Slices:     make(map[model.Key]*model.Slice, len(before.Slices)),
+		Routes:     make(map[model.Key]*model.Route, len(before.Routes)),
 	}
 	for i, o := range objects {
 		switch o := o.object; {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/controlplane/model"
@@ -42,6 +41,13 @@ func (b *build) service(s *model.Service, scope string, attached attachments) {
 		audience = NamespaceAudience(scope)
 		name += "@" + scope
 	}
+	plain := scope == "" && len(attached.scopes[s.Key]) == 0
+	if last := b.before.services[s.Key]; plain && last.from == s {
+		b.useAll(last.message.Ports, s, audience)
+		b.after.services[s.Key] = last
+		b.emit(serviceType, name, last.message, audience)
+		return
+	}
 	m := &xds.Service{
 		Namespace:       s.Namespace,
 		Name:            s.Name,
@@ -70,6 +76,9 @@ func (b *build) service(s *model.Service, scope string, attached attachments) {
 		}
 		m.Ports = append(m.Ports, port)
 	}
+	if plain {
+		b.after.services[s.Key] = plainService{s, m}
+	}
 	b.emit(serviceType, name, m, audience)
 }
 
@@ -81,20 +90,37 @@ func backendText(service model.Key, port uint16) string {
 type cluster struct {
 	service   *model.Service
 	port      model.ServicePort
-	audiences map[string]bool
+	audiences []string // each once
 }
 
 // use notes that an audience needs the endpoints of a Service port, and returns
 // the name of their Cluster.
 func (b *build) use(s *model.Service, p model.ServicePort, audience string) string {
 	name := fmt.Sprintf("%s/%d/%s", s.Key, p.Port, p.Protocol)
+	b.useNamed(name, s, p, audience)
+	return name
+}
+
+// useAll notes the use of the clusters that the ports of a plain Service name.
+func (b *build) useAll(ports []*xds.ServicePort, s *model.Service, audience string) {
+	for _, p := range s.Ports {
+		for _, m := range ports {
+			if m.Port == uint32(p.Port) && m.Protocol == xds.Protocol(p.Protocol) {
+				b.useNamed(m.Clusters[0].Cluster, s, p, audience)
+			}
+		}
+	}
+}
+
+func (b *build) useNamed(name string, s *model.Service, p model.ServicePort, audience string) {
 	c := b.clusters[name]
 	if c == nil {
-		c = &cluster{service: s, port: p, audiences: make(map[string]bool)}
+		c = &cluster{service: s, port: p}
 		b.clusters[name] = c
 	}
-	c.audiences[audience] = true
-	return name
+	if !slices.Contains(c.audiences, audience) {
+		c.audiences = append(c.audiences, audience)
+	}
 }
 
 // maxEndpoints is what nodes accept in one Cluster.
@@ -102,39 +128,54 @@ const maxEndpoints = 10_000
 
 func (b *build) emitClusters() {
 	for name, c := range b.clusters {
-		endpoints := b.Endpoints(c.service, c.port)
-		if len(endpoints) > maxEndpoints {
-			b.problem("Service "+c.service.String(), "TooManyEndpoints",
-				fmt.Sprintf("port %d has %d endpoints, nodes take %d; the others get no connections: split the Service", c.port.Port, len(endpoints), maxEndpoints))
-			endpoints = endpoints[:maxEndpoints]
-		}
-		m := &xds.Cluster{Name: name, Locality: locality(c.service.Locality)}
-		for _, e := range endpoints {
-			health := xds.Health_READY
-			if e.Draining {
-				health = xds.Health_DRAINING
-			}
-			m.Endpoints = append(m.Endpoints, &xds.Endpoint{
-				Address:  e.Address.Addr().AsSlice(),
-				Port:     uint32(e.Address.Port()),
-				Node:     e.Node,
-				Zone:     e.Zone,
-				Health:   health,
-				Workload: e.Workload,
-			})
+		m := b.known(name, c)
+		if m == nil {
+			m = b.cluster(name, c)
 		}
 		b.emit(clusterType, name, m, c.needed()...)
 	}
 }
 
+func (b *build) cluster(name string, c *cluster) *xds.Cluster {
+	endpoints := b.Endpoints(c.service, c.port)
+	tooMany := len(endpoints) > maxEndpoints
+	if tooMany {
+		b.problem("Service "+c.service.String(), "TooManyEndpoints",
+			fmt.Sprintf("port %d has %d endpoints, nodes take %d; the others get no connections: split the Service", c.port.Port, len(endpoints), maxEndpoints))
+		endpoints = endpoints[:maxEndpoints]
+	}
+	m := &xds.Cluster{Name: name, Locality: locality(c.service.Locality), Endpoints: make([]*xds.Endpoint, 0, len(endpoints))}
+	for _, e := range endpoints {
+		health := xds.Health_READY
+		if e.Draining {
+			health = xds.Health_DRAINING
+		}
+		m.Endpoints = append(m.Endpoints, &xds.Endpoint{
+			Address:  e.Address.Addr().AsSlice(),
+			Port:     uint32(e.Address.Port()),
+			Node:     e.Node,
+			Zone:     e.Zone,
+			Health:   health,
+			Workload: e.Workload,
+		})
+	}
+	if !tooMany {
+		b.remember(name, c, m)
+	}
+	return m
+}
+
 // needed returns who needs the cluster. Nodes of a namespace's audience belong
 // to that of the mesh, which leaves nothing to add to it.
 func (c *cluster) needed() []string {
-	if c.audiences[Mesh] {
-		return []string{Mesh}
+	if slices.Contains(c.audiences, Mesh) {
+		return mesh
 	}
-	return slices.SortedFunc(maps.Keys(c.audiences), strings.Compare)
+	return slices.Sorted(slices.Values(c.audiences))
 }
+
+// mesh is the audience of most clusters.
+var mesh = []string{Mesh}
 
 func locality(l model.Locality) xds.Locality {
 	switch l {

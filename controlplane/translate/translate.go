@@ -42,16 +42,7 @@ func NamespaceAudience(namespace string) string { return "ns:" + namespace }
 
 // Build translates a snapshot.
 func Build(s *model.Snapshot) *Result {
-	b := &build{
-		Index:     s.Index(),
-		audiences: make(map[string]map[string]bool),
-		clusters:  make(map[string]*cluster),
-	}
-	b.nodes()
-	b.workloads()
-	b.services()
-	b.emitClusters()
-	return b.result()
+	return new(Translator).Build(s)
 }
 
 // build collects a Result.
@@ -61,6 +52,8 @@ type build struct {
 	audiences map[string]map[string]bool // node -> audiences
 	clusters  map[string]*cluster        // those in use, by name
 	problems  []model.Problem
+
+	before, after *Translator
 }
 
 // Indexes of byType.

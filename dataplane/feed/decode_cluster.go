@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unique"
 
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/dataplane/state"
@@ -28,14 +29,23 @@ func decodeCluster(_, name string, value []byte) (state.Cluster, error) {
 		return state.Cluster{}, fmt.Errorf("%d endpoints, the limit is %d", len(m.Endpoints), maxEndpoints)
 	}
 	endpoints := make([]state.Endpoint, 0, len(m.Endpoints))
+	var workloads strings.Builder
 	for i, e := range m.Endpoints {
 		endpoint, err := decodeEndpoint(e)
 		if err != nil {
 			return state.Cluster{}, fmt.Errorf("endpoints[%d]: %w", i, err)
 		}
 		endpoints = append(endpoints, endpoint)
+		workloads.WriteString(endpoint.Workload)
 	}
-	return state.Cluster{Name: m.Name, Locality: locality, Endpoints: endpoints}, nil
+	// Endpoints are most of what an agent remembers. All names of a cluster's
+	// workloads stand in one string, and those of nodes and zones exist once.
+	rest := strings.Clone(workloads.String())
+	for i := range endpoints {
+		n := len(endpoints[i].Workload)
+		endpoints[i].Workload, rest = rest[:n], rest[n:]
+	}
+	return state.Cluster{Name: name, Locality: locality, Endpoints: endpoints}, nil
 }
 
 // checkClusterName wants "namespace/service/port/protocol".
@@ -86,8 +96,8 @@ func decodeEndpoint(e *xds.Endpoint) (state.Endpoint, error) {
 	}
 	return state.Endpoint{
 		Address:  netip.AddrPortFrom(address, uint16(e.Port)),
-		Node:     e.Node,
-		Zone:     e.Zone,
+		Node:     unique.Make(e.Node).Value(),
+		Zone:     unique.Make(e.Zone).Value(),
 		Draining: e.Health == xds.Health_DRAINING,
 		Workload: e.Workload,
 	}, nil

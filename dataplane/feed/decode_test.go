@@ -147,7 +147,7 @@ func FuzzDecode(f *testing.F) {
 		if (err == nil) != (s.size() == 1) {
 			t.Fatalf("error %v, but %d resources", err, s.size())
 		}
-		for _, svc := range s.services.values() {
+		for _, svc := range s.services.share() {
 			if len(svc.Addresses) > maxServiceAddresses || len(svc.Ports) > maxServicePorts {
 				t.Fatalf("accepted %+v", svc)
 			}
@@ -157,7 +157,7 @@ func FuzzDecode(f *testing.F) {
 				}
 			}
 		}
-		for _, c := range s.clusters.values() {
+		for _, c := range s.clusters.share() {
 			for _, e := range c.Endpoints {
 				if !e.Address.IsValid() || e.Address.Port() == 0 || e.Address.Addr().Is4In6() {
 					t.Fatalf("accepted %+v", e)

@@ -62,8 +62,8 @@ type Feed struct {
 		confirmed  map[string]bool // types answered by the server since start
 		answered   map[string]bool // types answered on this stream
 		fromCache  bool            // the store came from disk
-		unsaved    bool            // the store is not on the disk yet
-		behind     bool            // the file is written by settle, not before publishing
+		journal    *journal        // nil: none was asked for
+		unsaved    bool            // the journal is not on the disk yet
 		cacheError error           // of the last read or write of the file
 
 		status admin.Feed // the counters and times; the rest is filled in by Status
@@ -105,6 +105,11 @@ func (f *Feed) Run(ctx context.Context) error {
 	settling.Go(func() { f.settle(ctx) })
 	f.follow(ctx, conn)
 	settling.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.journal != nil {
+		f.mu.journal.close()
+	}
 	return nil
 }
 
@@ -127,10 +132,13 @@ func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.Del
 		table.forgive()
 	}
 	var bad []refusal
+	accepted := &discovery.DeltaDiscoveryResponse{TypeUrl: response.TypeUrl, RemovedResources: response.RemovedResources}
 	for _, r := range response.Resources {
 		if err := table.put(r); err != nil {
 			bad = append(bad, refusal{response.TypeUrl, printable(r.GetName()), err})
+			continue
 		}
+		accepted.Resources = append(accepted.Resources, r)
 	}
 	for _, name := range response.RemovedResources {
 		table.remove(name)
@@ -144,22 +152,10 @@ func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.Del
 	first := !f.mu.confirmed[response.TypeUrl]
 	f.mu.confirmed[response.TypeUrl] = true
 	if changed || first {
-		f.keepLocked()
+		f.keepLocked(accepted)
 		f.publishLocked(now)
 	}
 	return answer
-}
-
-// keepLocked notes that the cache is out of date, and writes it if that is
-// quick.
-func (f *Feed) keepLocked() {
-	if f.o.Cache == "" || !f.readyLocked() {
-		return
-	}
-	f.mu.unsaved = true
-	if !f.mu.behind {
-		f.putLocked()
-	}
 }
 
 // maxNackText bounds the error sent to the server.
@@ -220,26 +216,20 @@ func (f *Feed) publishLocked(now time.Time) {
 	}
 }
 
-// snapshotLocked copies the store. Maps that did not change are shared with the
-// last snapshot: nobody changes them once published.
+// snapshotLocked shares the store's maps: nobody changes them once published.
 func (f *Feed) snapshotLocked(now time.Time) *state.Snapshot {
 	s, prev := f.mu.store, f.mu.published
 	next := &state.Snapshot{Node: state.Node{Name: f.o.Node}}
-	if n, ok := s.nodes.entries[f.o.Node]; ok {
-		next.Node = n.value
+	if n, ok := s.nodes.values[f.o.Node]; ok {
+		next.Node = n
 	}
-	if prev != nil && !s.workloads.takeChanged() {
-		next.Workloads = prev.Workloads
-	} else {
-		next.Workloads = s.workloads.values()
+	next.Workloads, next.Services, next.Clusters = s.workloads.share(), s.services.share(), s.clusters.share()
+	services, _ := s.services.takeChanged()
+	_, gone := s.clusters.takeChanged()
+	if prev != nil && !services && !gone && len(f.mu.holds.since) == 0 && f.mu.holdUntil.IsZero() {
+		return next // every service has its clusters still
 	}
-	services, clusters := s.services.takeChanged(), s.clusters.takeChanged()
-	if prev != nil && !services && !clusters && f.mu.holdUntil.IsZero() {
-		next.Services, next.Clusters = prev.Services, prev.Clusters
-		return next
-	}
-	next.Services, next.Clusters = s.services.values(), s.clusters.values()
-	f.mu.holdUntil = f.mu.holds.settle(now, prev, next.Services, next.Clusters)
+	next.Services, next.Clusters, f.mu.holdUntil = f.mu.holds.settle(now, prev, next.Services, next.Clusters)
 	return next
 }
 

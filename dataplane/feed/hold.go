@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"maps"
 	"time"
 
 	"heddle.io/heddle/dataplane/state"
@@ -20,10 +21,11 @@ type holds struct {
 	since map[string]time.Time // by service name
 }
 
-// settle changes services and clusters, which it owns, into what may be
-// published after prev (nil: nothing was). It returns when to look again; zero
-// when nothing is held.
-func (h *holds) settle(now time.Time, prev *state.Snapshot, services map[string]state.Service, clusters map[string]state.Cluster) time.Time {
+// settle returns the services and clusters that may be published after prev
+// (nil: nothing was), and when to look again; zero when nothing is held. It
+// copies the maps when it has to change them.
+func (h *holds) settle(now time.Time, prev *state.Snapshot, services map[string]state.Service, clusters map[string]state.Cluster,
+) (map[string]state.Service, map[string]state.Cluster, time.Time) {
 	since := make(map[string]time.Time)
 	var held []string
 	var again time.Time
@@ -46,10 +48,13 @@ func (h *holds) settle(now time.Time, prev *state.Snapshot, services map[string]
 		}
 	}
 	h.since = since
+	if len(held) > 0 {
+		services, clusters = maps.Clone(services), maps.Clone(clusters)
+	}
 	for _, name := range held {
 		keep(name, prev, services, clusters)
 	}
-	return again
+	return services, clusters, again
 }
 
 // keep puts the previously published version of a service in place of the

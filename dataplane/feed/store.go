@@ -9,7 +9,6 @@ import (
 	"unicode"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/dataplane/state"
@@ -57,6 +56,15 @@ func (s *store) size() int {
 	return n
 }
 
+// bytes is about what the resources take on disk.
+func (s *store) bytes() int {
+	n := 0
+	for _, t := range s.tables() {
+		n += t.bytes()
+	}
+	return n
+}
+
 // refusals lists what the server sent last and was not accepted, by type and
 // name.
 func (s *store) refusals() []refusal {
@@ -74,10 +82,10 @@ type resources interface {
 	put(r *discovery.Resource) error
 	remove(name string)
 	versions() map[string]string
+	has(name, version string) bool
+	bytes() int // of the resources as they are kept on disk, about
 	refusals() []refusal
 	forgive() // forgets the refusals
-	// encode lists what put accepted, in no particular order.
-	encode() []*discovery.Resource
 }
 
 // refusal is a resource whose present version at the server was not accepted.
@@ -94,15 +102,19 @@ type table[T any] struct {
 	node    string // for the decoder
 	url     string
 	decode  func(node, name string, value []byte) (T, error)
-	entries map[string]entry[T]
+	entries map[string]entry
+	values  map[string]T // by the same names
+	shared  bool         // values belongs to a snapshot too: it is copied before a change
+	size    int          // of all entries, encoded
 	refused map[string]error
 	changed bool // since the last takeChanged
+	removed bool // likewise: an entry went
 }
 
-type entry[T any] struct {
+// entry is what is known of a value.
+type entry struct {
 	version string
-	raw     *anypb.Any // for the disk cache
-	value   T
+	size    int // encoded
 }
 
 func newTable[T any](node, url string, decode func(node, name string, value []byte) (T, error)) *table[T] {
@@ -110,7 +122,8 @@ func newTable[T any](node, url string, decode func(node, name string, value []by
 		node:    node,
 		url:     url,
 		decode:  decode,
-		entries: make(map[string]entry[T]),
+		entries: make(map[string]entry),
+		values:  make(map[string]T),
 		refused: make(map[string]error),
 	}
 }
@@ -147,14 +160,21 @@ func (t *table[T]) accept(r *discovery.Resource) error {
 	if err != nil {
 		return err
 	}
-	t.entries[r.Name] = entry[T]{version: r.Version, raw: r.Resource, value: value}
+	e := entry{version: r.Version, size: len(r.Name) + len(r.Version) + len(t.url) + len(r.Resource.Value) + 16}
+	t.size += e.size - t.entries[r.Name].size
+	t.entries[r.Name] = e
+	t.own()
+	t.values[r.Name] = value
 	t.changed = true
 	return nil
 }
 
 func (t *table[T]) remove(name string) {
-	t.changed = true
+	t.changed, t.removed = true, true
+	t.size -= t.entries[name].size
 	delete(t.entries, name)
+	t.own()
+	delete(t.values, name)
 	delete(t.refused, printable(name))
 }
 
@@ -166,6 +186,13 @@ func (t *table[T]) versions() map[string]string {
 	return out
 }
 
+func (t *table[T]) has(name, version string) bool {
+	e, ok := t.entries[name]
+	return ok && e.version == version
+}
+
+func (t *table[T]) bytes() int { return t.size }
+
 func (t *table[T]) refusals() []refusal {
 	var out []refusal
 	for _, name := range slices.Sorted(maps.Keys(t.refused)) {
@@ -176,27 +203,25 @@ func (t *table[T]) refusals() []refusal {
 
 func (t *table[T]) forgive() { clear(t.refused) }
 
-func (t *table[T]) encode() []*discovery.Resource {
-	out := make([]*discovery.Resource, 0, len(t.entries))
-	for name, e := range t.entries {
-		out = append(out, &discovery.Resource{Name: name, Version: e.version, Resource: e.raw})
-	}
-	return out
+// takeChanged tells whether an entry changed, and whether one went, since it was
+// called last.
+func (t *table[T]) takeChanged() (changed, removed bool) {
+	changed, removed = t.changed, t.removed
+	t.changed, t.removed = false, false
+	return changed, removed
 }
 
-func (t *table[T]) takeChanged() bool {
-	changed := t.changed
-	t.changed = false
-	return changed
+// share returns what is known. The map is not changed any more.
+func (t *table[T]) share() map[string]T {
+	t.shared = true
+	return t.values
 }
 
-// values returns a fresh map of what is known.
-func (t *table[T]) values() map[string]T {
-	out := make(map[string]T, len(t.entries))
-	for name, e := range t.entries {
-		out[name] = e.value
+// own makes values ready for a change.
+func (t *table[T]) own() {
+	if t.shared {
+		t.values, t.shared = maps.Clone(t.values), false
 	}
-	return out
 }
 
 // printable shortens a name that was not checked yet and may hold anything.

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	api "heddle.io/heddle/api/admin"
@@ -21,16 +22,17 @@ import (
 type loop struct {
 	n *Node
 
-	update  feed.Update       // Snapshot is nil before the first
-	current *plan.Contents    // of the kernel's tables, as far as known
-	modes   map[uint32]string // how interfaces are attached, by ifindex
-	barred  map[uint32]string // why an interface has no fast path, by ifindex; empty: it has
-	leaving map[uint32]bool   // interfaces whose connections must leave the fast path
-	records map[admin.PortKey]admin.Record
+	update  feed.Update                    // Snapshot is nil before the first
+	current *plan.Contents                 // of the kernel's tables, as far as known
+	modes   map[uint32]string              // how interfaces are attached, by ifindex
+	barred  map[uint32]string              // why an interface has no fast path; empty: it has
+	leaving map[uint32]bool                // interfaces whose connections must leave the fast path
+	records map[admin.PortKey]admin.Record // replaced, not changed: views share it
 	plan    api.Plan
 
-	index *plan.Index // of the plan in force; nil before the first
-	view  *admin.View // what is published; nil before the first state
+	planner plan.Planner
+	index   *plan.Index // of the plan in force; nil before the first
+	view    *admin.View // what is published; nil before the first state
 
 	found     bool      // the tables were programmed when the agent started
 	graceEnds time.Time // until then, a state from disk does not replace them
@@ -284,16 +286,25 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 	}
 	pods := enroll.Plan(joined)
 	l.offerBypass(pods)
+	before := l.plan.Ops
+	defer func() {
+		if l.plan.Ops-before >= largeBatch {
+			// What came and was planned all at once is garbage now, and more
+			// than what stays.
+			runtime.GC() // pools let go of their buffers with the second one only
+			debug.FreeOSMemory()
+		}
+	}()
 	// Removals make room for what was left out, so that takes another round.
 	for rounds := 0; ; rounds++ {
-		want, index, problems := plan.Build(snapshot, l.permit(pods), l.n.limits(), l.current)
+		want, index, problems := l.planner.Build(snapshot, l.permit(pods), l.n.limits(), l.current)
 		l.problems = append(enroll.Problems(joined), problems...)
 		if err := l.apply(want); err != nil {
 			return err
 		}
 		l.record(index)
 		l.index = index
-		l.view = &admin.View{Snapshot: snapshot, Contents: want, Index: index, Records: maps.Clone(l.records)}
+		l.view = &admin.View{Snapshot: snapshot, Contents: want, Index: index, Records: l.records}
 		if !want.Deferred || rounds == maxRounds {
 			return nil
 		}
@@ -302,6 +313,10 @@ func (l *loop) program(snapshot *state.Snapshot, members []member) error {
 
 // maxRounds bounds the plans for one state.
 const maxRounds = 3
+
+// largeBatch is a plan of so many operations that its garbage is worth giving
+// back at once.
+const largeBatch = 10_000
 
 // apply turns the tables from current into want.
 func (l *loop) apply(want *plan.Contents) error {

@@ -26,7 +26,7 @@ func build(s *state.Snapshot, pods []Pod, l Limits, current *Contents, id hasher
 	if current == nil {
 		current = NewContents()
 	}
-	b := newBuilder(s, l, current, id)
+	b := newBuilder(s, l, current, id, len(s.Clusters))
 	b.admit(b.offers())
 	b.flagScoped()
 	b.pods(pods)
@@ -51,15 +51,17 @@ type builder struct {
 	scratch []bpf.EndpointVal
 }
 
-func newBuilder(s *state.Snapshot, l Limits, current *Contents, id hasher) *builder {
+// newBuilder returns a builder that has planned nothing yet. clusters is how
+// many there will be, about.
+func newBuilder(s *state.Snapshot, l Limits, current *Contents, id hasher, clusters int) *builder {
 	out := &Contents{
-		Pods:     make(map[uint64]bpf.PodVal, len(current.Pods)),
-		Ifaces:   make(map[uint32]bpf.IfaceVal, len(current.Ifaces)),
-		Counters: make(map[uint32]bool, len(current.Counters)),
+		Pods:     make(map[uint64]bpf.PodVal),
+		Ifaces:   make(map[uint32]bpf.IfaceVal),
+		Counters: make(map[uint32]bool),
 		Services: make(map[bpf.ServiceKey]bpf.ServiceVal, len(s.Services)),
-		Splits:   make(map[uint64]bpf.SplitVal, len(current.Splits)),
-		Clusters: make(map[uint64]Cluster, len(s.Clusters)),
-		Members:  make(map[bpf.MemberKey]bpf.MemberVal, len(current.Members)),
+		Splits:   make(map[uint64]bpf.SplitVal),
+		Clusters: make(map[uint64]Cluster, clusters),
+		Members:  make(map[bpf.MemberKey]bpf.MemberVal),
 		Bypass:   make(map[bpf.Addr]uint64, len(current.Bypass)),
 	}
 	return &builder{
@@ -72,10 +74,10 @@ func newBuilder(s *state.Snapshot, l Limits, current *Contents, id hasher) *buil
 			snapshot: s,
 			contents: out,
 			services: make(map[uint64]*ServicePort, len(s.Services)),
-			clusters: make(map[uint64]clusterRef, len(s.Clusters)),
+			clusters: make(map[uint64]clusterRef, clusters),
 			scopes:   map[uint64]string{},
 		},
-		targets: make(map[uint64]*target, len(s.Clusters)),
+		targets: make(map[uint64]*target, clusters),
 	}
 }
 

@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"iter"
 	"net/netip"
+	"slices"
 
 	"heddle.io/heddle/bpf"
 )
@@ -39,27 +41,46 @@ type Cluster struct {
 // slots. No plan wants it, so Diff writes the cluster again.
 const Broken bpf.ClusterFlag = 1 << 31
 
+// maxSlots bounds the slots of one cluster that was read: a count above it is
+// not ours.
+const maxSlots = 1 << 16
+
 // SetClusters fills in Clusters and Strays from elements of hd_clusters and
 // hd_endpoints as they were read.
-func (c *Contents) SetClusters(clusters map[uint64]bpf.ClusterVal, slots map[bpf.EndpointKey]bpf.EndpointVal) {
+func (c *Contents) SetClusters(clusters map[uint64]bpf.ClusterVal, slots iter.Seq2[bpf.EndpointKey, bpf.EndpointVal]) {
 	c.Clusters = make(map[uint64]Cluster, len(clusters))
 	c.Strays = map[bpf.EndpointKey]bpf.EndpointVal{}
 	for id, val := range clusters {
 		cluster := Cluster{Flags: val.Flags}
-		for n := range val.Count {
-			e, ok := slots[bpf.EndpointKey{Cluster: id, Index: n}]
-			if !ok {
-				cluster.Flags |= Broken
-				break
-			}
-			cluster.Endpoints = append(cluster.Endpoints, e)
+		if val.Count > maxSlots {
+			cluster.Flags |= Broken
+		} else if val.Count > 0 {
+			cluster.Endpoints = make([]bpf.EndpointVal, val.Count)
 		}
 		c.Clusters[id] = cluster
 	}
 	for key, e := range slots {
-		if int(key.Index) >= len(c.Clusters[key.Cluster].Endpoints) {
+		// A slot without the id of its cluster looks below as if it were not
+		// there, and is no use to the programs either.
+		if to := c.Clusters[key.Cluster].Endpoints; int64(key.Index) < int64(len(to)) && e.Cluster != 0 {
+			to[key.Index] = e
+		} else {
 			c.Strays[key] = e
 		}
+	}
+	for id, cluster := range c.Clusters {
+		n := slices.IndexFunc(cluster.Endpoints, func(e bpf.EndpointVal) bool { return e.Cluster == 0 })
+		if n < 0 {
+			continue
+		}
+		for i, e := range cluster.Endpoints[n:] {
+			if e.Cluster != 0 {
+				c.Strays[slot(id, n+i)] = e
+			}
+		}
+		cluster.Flags |= Broken
+		cluster.Endpoints = slices.Clip(cluster.Endpoints[:n])
+		c.Clusters[id] = cluster
 	}
 }
 

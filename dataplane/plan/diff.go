@@ -76,6 +76,9 @@ type change struct {
 
 func diffMap[K, V comparable](name string, current, want map[K]V, order func(a, b K) int) change {
 	var c change
+	if sameMap(current, want) {
+		return c
+	}
 	for key, val := range want {
 		now, there := current[key]
 		if !there || now != val {
@@ -117,6 +120,9 @@ type clusterChange struct {
 
 func diffClusters(current, want *Contents) clusterChange {
 	var ids []uint64
+	if sameMap(current.Clusters, want.Clusters) && len(current.Strays) == 0 {
+		return clusterChange{emptied: -1}
+	}
 	for id, w := range want.Clusters {
 		now, there := current.Clusters[id]
 		if !there || now.Flags != w.Flags || !sameSlots(now.Endpoints, w.Endpoints) {

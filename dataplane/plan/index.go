@@ -108,14 +108,19 @@ func (x *Index) Endpoints(id uint64) []Endpoint {
 
 // finish fills in what is known only when everything was planned.
 func (x *Index) finish() {
-	slices.SortFunc(x.Ports, func(a, b *ServicePort) int {
-		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
-	})
+	slices.SortFunc(x.Ports, (*ServicePort).Compare)
 	for _, p := range x.Ports {
+		// IPv4 first, whichever family was programmed first.
+		slices.SortStableFunc(p.Addresses, func(a, b netip.Addr) int { return cmp.Compare(a.BitLen(), b.BitLen()) })
 		for i := range p.Backends {
 			p.Backends[i].Problem = x.refusal(p, &p.Backends[i])
 		}
 	}
+}
+
+// Compare orders ports as Index.Ports does.
+func (p *ServicePort) Compare(o *ServicePort) int {
+	return cmp.Or(cmp.Compare(p.Resource, o.Resource), cmp.Compare(p.Port, o.Port), cmp.Compare(p.Protocol, o.Protocol))
 }
 
 // weightless says whether every backend has weight 0.

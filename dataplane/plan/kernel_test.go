@@ -71,7 +71,7 @@ func (k *kernel) read() *Contents {
 	slots := map[bpf.EndpointKey]bpf.EndpointVal{}
 	typed(clusters, k.elements[bpf.MapClusters])
 	typed(slots, k.elements[bpf.MapEndpoints])
-	c.SetClusters(clusters, slots)
+	c.SetClusters(clusters, maps.All(slots))
 	return c
 }
 

@@ -57,7 +57,11 @@ func withCluster(s *state.Snapshot, endpoints []state.Endpoint) *state.Snapshot 
 // One change is a few map operations, however much there is.
 func TestOneChangeIsFewOps(t *testing.T) {
 	s := large()
-	current, _, _ := Build(s, nil, huge, nil)
+	var planner Planner
+	current, _, problems := planner.Build(s, nil, huge, nil)
+	if len(problems) > 0 {
+		t.Fatal(problems[0])
+	}
 	endpoints := s.Clusters[changed].Endpoints
 	one := endpoints[3]
 	one.Address = netip.MustParseAddrPort("10.200.0.1:8080")
@@ -73,7 +77,11 @@ func TestOneChangeIsFewOps(t *testing.T) {
 		{"endpoint replaced", withCluster(s, replaced), 1},
 		{"nothing", withCluster(s, endpoints), 0},
 	} {
-		want, _, _ := Build(c.next, nil, huge, current)
+		next := planner
+		if _, _, ok := next.update(c.next, nil, huge, current); !ok {
+			t.Errorf("%s: everything is planned again", c.what)
+		}
+		want, _, _ := next.Build(c.next, nil, huge, current)
 		if ops := Diff(current, want); len(ops) > c.most {
 			t.Errorf("%s: %d operations, want at most %d: %v", c.what, len(ops), c.most, ops)
 		}
@@ -86,10 +94,11 @@ func BenchmarkOneChange(b *testing.B) {
 	s := large()
 	endpoints := s.Clusters[changed].Endpoints
 	snapshots := []*state.Snapshot{s, withCluster(s, endpoints[1:])}
-	current, _, _ := Build(s, nil, huge, nil)
+	var planner Planner
+	current, _, _ := planner.Build(s, nil, huge, nil)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		want, _, _ := Build(snapshots[(i+1)%2], nil, huge, current)
+		want, _, _ := planner.Build(snapshots[(i+1)%2], nil, huge, current)
 		ops := Diff(current, want)
 		if len(ops) == 0 || len(ops) > 4 {
 			b.Fatal(ops)

@@ -15,7 +15,6 @@ func (t *Tables) Read() (*plan.Contents, error) {
 
 	c := plan.NewContents()
 	clusters := map[uint64]bpf.ClusterVal{}
-	slots := map[bpf.EndpointKey]bpf.EndpointVal{}
 	counters := map[uint32][]bpf.IfaceStat{}
 	for _, read := range []func() error{
 		func() error { return read(t, bpf.MapPods, c.Pods) },
@@ -24,7 +23,6 @@ func (t *Tables) Read() (*plan.Contents, error) {
 		func() error { return read(t, bpf.MapServices, c.Services) },
 		func() error { return read(t, bpf.MapSplits, c.Splits) },
 		func() error { return read(t, bpf.MapClusters, clusters) },
-		func() error { return read(t, bpf.MapEndpoints, slots) },
 		func() error { return read(t, bpf.MapMembers, c.Members) },
 		func() error { return read(t, bpf.MapBypass, c.Bypass) },
 	} {
@@ -35,8 +33,31 @@ func (t *Tables) Read() (*plan.Contents, error) {
 	for ifindex := range counters {
 		c.Counters[ifindex] = true
 	}
-	c.SetClusters(clusters, slots)
+	if err := t.readSlots(c, clusters); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// readSlots gives every endpoint its place at once: most of what is read are
+// endpoints.
+func (t *Tables) readSlots(c *plan.Contents, clusters map[uint64]bpf.ClusterVal) error {
+	m, err := t.table(bpf.MapEndpoints)
+	if err != nil {
+		return err
+	}
+	n := 0
+	c.SetClusters(clusters, func(yield func(bpf.EndpointKey, bpf.EndpointVal) bool) {
+		err = each(m, func(key bpf.EndpointKey, val bpf.EndpointVal) bool {
+			n++
+			return yield(key, val)
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("map %s: %w", bpf.MapEndpoints, err)
+	}
+	t.counted(bpf.MapEndpoints, n)
+	return nil
 }
 
 // read copies a map that only Apply writes, and counts it.
@@ -52,8 +73,12 @@ func read[K comparable, V any](t *Tables, name string, into map[K]V) error {
 	if err != nil {
 		return fmt.Errorf("map %s: %w", name, err)
 	}
-	t.mu.Lock()
-	t.entries[name] = len(into)
-	t.mu.Unlock()
+	t.counted(name, len(into))
 	return nil
+}
+
+func (t *Tables) counted(name string, entries int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.entries[name] = entries
 }

@@ -59,6 +59,7 @@ var allowed = map[string][]string{
 	"e2e/bench/load": {},
 	"e2e/kernels":    {"api/admin", "install/client"},
 	"e2e/peer":       {},
+	"e2e/scale":      {"api/admin", "install/sandbox"},
 	"e2e/scenarios":  {},
 	"e2e/semantics":  {"dataplane/semantics", "install/sandbox"},
 	"e2e/tree":       {},

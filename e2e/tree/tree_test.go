@@ -51,6 +51,7 @@ var testOnly = map[string]string{
 	"e2e/kernels":               "runs the kernel tests on other kernels",
 	"e2e/peer":                  "the traffic of the scenarios",
 	"e2e/semantics":             "compares what applications see with plain TCP",
+	"e2e/scale":                 "measures a large cluster",
 }
 
 // root is the repository's directory: tests run in e2e/tree.
