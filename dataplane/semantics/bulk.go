@@ -29,7 +29,7 @@ var bulkRows = []Row{
 		s.say("up %s", up.text())
 		s.say("down %s", down.text())
 	}, Checks: "the same, both send at once"},
-	{Name: "bulk 64 MiB both ways", Limit: 60 * time.Second, run: func(s *stage) {
+	{Name: "bulk 64 MiB both ways", Limit: 30 * time.Second, run: func(s *stage) {
 		c, v := s.pair()
 		up, down := s.bulk(c, v, 64*mib, 256<<10), s.bulk(v, c, 64*mib, 256<<10)
 		s.say("up %s", up.text())

@@ -19,8 +19,8 @@
 // Rows wait for states, never for a time that should be enough, and say nothing
 // that scheduling decides. Where a busy machine makes one say something else
 // all the same, that must not switch a mechanism off: Compare runs a row that
-// differs up to three times more, in both worlds, and reports it only when it
-// differed every time.
+// differs up to three times more (one that hangs: once), in both worlds, and
+// reports it only when it differed every time.
 //
 // # Bounds
 //

@@ -13,7 +13,7 @@ var manyRows = []Row{
 		Checks: "connect, 64 bytes there and back, close; client and server take turns in closing first"},
 	{Name: "10000 short connections", Limit: 60 * time.Second, run: func(s *stage) { s.connections(10000) },
 		Checks: "the same"},
-	{Name: "2000 connections at once", Limit: 60 * time.Second, run: func(s *stage) {
+	{Name: "2000 connections at once", Limit: 30 * time.Second, run: func(s *stage) {
 		const count = 2000
 		l := s.listen(4096)
 		servers := make([]int, count)

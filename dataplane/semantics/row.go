@@ -23,6 +23,7 @@ type Outcome struct {
 	Group string        `json:"group"`
 	Text  string        `json:"text"`
 	Took  time.Duration `json:"took"`
+	Hangs bool          `json:"hangs,omitempty"` // it did not end within its limit
 }
 
 // A Difference is a row that says something else than over plain TCP.
@@ -71,35 +72,51 @@ func Differences(plain, other []Outcome) []Difference {
 	return all
 }
 
-// Repeats is how often Compare runs a row again that differs.
+// Repeats is how often Compare runs a row again that differs. One that hangs is
+// repeated once: each run takes its whole limit, which is no hiccup.
 const Repeats = 3
 
 // Compare runs rows over plain TCP and over something else, and returns what
 // plain said first, what the other said first, and the rows that differ in that
 // run and in up to Repeats further ones. plain and other run the rows they are
-// given, as Run does. A row that differs once and then agrees is noise; its
-// outcome is then that of the run that agreed.
+// given, as Run does. A difference is told as the first run saw it. A row that
+// differs once and then agrees is noise; its outcome is that of the run in which
+// it agreed.
 func Compare(rows []Row, plain, other func([]Row) []Outcome) (p, o []Outcome, differences []Difference) {
 	p, o = plain(rows), other(rows)
 	differences = Differences(p, o)
-	for range Repeats {
-		if len(differences) == 0 {
+	var certain []Difference
+	open, latest := differences, o
+	for i := range Repeats {
+		if i > 0 {
+			sure := func(d Difference) bool { return hangs(latest, d.Row) }
+			certain = append(certain, slices.DeleteFunc(slices.Clone(open), func(d Difference) bool { return !sure(d) })...)
+			open = slices.DeleteFunc(open, sure)
+		}
+		if len(open) == 0 {
 			break
 		}
-		again := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool {
-			return !slices.ContainsFunc(differences, func(d Difference) bool { return d.Row == r.Name })
-		})
+		again := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !has(open, r.Name) })
 		p2, o2 := plain(again), other(again)
 		still := Differences(p2, o2)
-		for _, d := range differences {
-			if !slices.ContainsFunc(still, func(s Difference) bool { return s.Row == d.Row }) {
+		for _, d := range open {
+			if !has(still, d.Row) {
 				replace(p, p2, d.Row)
 				replace(o, o2, d.Row)
 			}
 		}
-		differences = still
+		open, latest = still, o2
 	}
+	differences = slices.DeleteFunc(differences, func(d Difference) bool { return !has(open, d.Row) && !has(certain, d.Row) })
 	return p, o, differences
+}
+
+func has(differences []Difference, row string) bool {
+	return slices.ContainsFunc(differences, func(d Difference) bool { return d.Row == row })
+}
+
+func hangs(outcomes []Outcome, row string) bool {
+	return slices.ContainsFunc(outcomes, func(o Outcome) bool { return o.Row == row && o.Hangs })
 }
 
 // replace puts a row's outcome of a later run into an earlier one.

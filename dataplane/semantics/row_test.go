@@ -56,8 +56,17 @@ func TestCompareForgivesNoiseOnly(t *testing.T) {
 	plain := says(map[string][]string{"same": {"a"}, "noisy": {"a"}, "other": {"a"}})
 	other := says(map[string][]string{"same": {"a"}, "noisy": {"b", "b", "a"}, "other": {"b"}})
 	_, o, differences := Compare(rows, plain, other)
+	runs := 0
 	if want := []Difference{{Row: "other", Plain: "a", Other: "b"}}; !slices.Equal(differences, want) {
 		t.Errorf("differences %v, want %v", differences, want)
+	}
+	hanging := func(rows []Row) []Outcome {
+		runs++
+		return []Outcome{{Row: "hanging", Text: "hangs", Hangs: true}}
+	}
+	_, _, differences = Compare([]Row{{Name: "hanging"}}, says(map[string][]string{"hanging": {"a"}}), hanging)
+	if want := []Difference{{Row: "hanging", Plain: "a", Other: "hangs"}}; !slices.Equal(differences, want) || runs != 2 {
+		t.Errorf("a row that hangs: differences %v after %d runs, want %v after 2", differences, runs, want)
 	}
 	if o[1].Text != "a" {
 		t.Errorf("the noisy row says %q, want the text of the run that agreed", o[1].Text)

@@ -25,15 +25,15 @@ func Run(ctx context.Context, ends Ends, rows []Row) []Outcome {
 		all[i] = Outcome{Row: r.Name, Group: r.Group, Text: notRun}
 		if ctx.Err() == nil {
 			began := time.Now()
-			all[i].Text = perform(ctx, ends, r, FirstPort+uint16(i%Ports))
+			all[i].Text, all[i].Hangs = perform(ctx, ends, r, FirstPort+uint16(i%Ports))
 			all[i].Took = time.Since(began)
 		}
 	}
 	return all
 }
 
-// perform runs one row and returns its text.
-func perform(ctx context.Context, ends Ends, r Row, port uint16) string {
+// perform runs one row and returns its text, and whether it hung.
+func perform(ctx context.Context, ends Ends, r Row, port uint16) (text string, hung bool) {
 	limit := r.Limit
 	if limit == 0 {
 		limit = usual
@@ -46,15 +46,16 @@ func perform(ctx context.Context, ends Ends, r Row, port uint16) string {
 	case <-body.done:
 	case <-ctx.Done():
 		s.hangs()
+		hung = true
 	}
-	text := s.text() // what the sockets' end makes the threads say is not of the row
+	text = s.text() // what the sockets' end makes the threads say is not of the row
 
 	// Whatever still waits for a socket ends with its connection.
 	s.shutdown()
 	if s.ended(grace) {
 		s.close()
 	} // Otherwise a thread still uses the descriptors, and they stay open.
-	return text
+	return text, hung
 }
 
 func (s *stage) text() string {

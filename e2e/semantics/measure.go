@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -59,11 +60,7 @@ func measureMode(ctx context.Context, o options, bin string, m mode, t *table) (
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if down := b.close(); err == nil {
-			err = down
-		}
-	}()
+	defer func() { err = errors.Join(err, b.close()) }()
 	mechanism, err := b.mechanism(ctx, m.uses)
 	if err != nil {
 		return err
@@ -103,7 +100,7 @@ func measureSetting(ctx context.Context, o options, b *bed, s setting, into *sec
 		return semantics.Run(ctx, through, rows)
 	})
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("interrupted: %w", err)
 	}
 	// A table about the wrong connections would be all equal.
 	now, err := b.opened(ctx)

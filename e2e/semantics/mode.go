@@ -28,7 +28,7 @@ var modes = []mode{
 }
 
 // usual are the modes that are measured when none is named.
-var usual = []string{"mesh", theDefault}
+var usual = []string{"mesh", theDefault, "socket-bypass"}
 
 func modeNames() []string {
 	var names []string
