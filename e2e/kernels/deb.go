@@ -19,12 +19,15 @@ import (
 // has no list of that, depmod makes it where the package is installed.
 var (
 	modules = []string{"veth", "sch_ingress", "cls_bpf", "sch_tbf"}
-	// Connection tracking, what reads it, and the rules of a node with
-	// kube-proxy: a state, an address translation.
+	// Connection tracking, what reads it, and the rules of a node with kube-proxy
+	// and policies: a state, an address translation, a refusal.
 	conntrackModules = []string{
 		"nf_defrag_ipv4", "nf_defrag_ipv6", "libcrc32c", "nf_conntrack", "nfnetlink", "nf_conntrack_netlink",
-		"nf_tables", "nft_ct", "nf_nat", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir",
+		"nf_tables", "nft_objref", "nft_ct", "nf_nat", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir",
+		"nf_reject_ipv4", "nf_reject_ipv6", "nft_reject", "nft_reject_inet",
 	}
+	// Newer kernels have these as part of another module.
+	absorbed = []string{"nft_objref"}
 )
 
 // kernel is what a boot needs of a kernel package. The package is not
@@ -34,6 +37,11 @@ type kernel struct {
 	release string // uname -r
 	image   []byte
 	modules map[string][]byte // as packaged, perhaps compressed
+}
+
+// has returns those of names that the kernel has as modules.
+func (k *kernel) has(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return k.modules[name] == nil })
 }
 
 // readKernel unpacks a package in memory. dpkg-deb knows its compression.
@@ -92,7 +100,7 @@ func readKernelTar(r io.Reader) (*kernel, error) {
 		return nil, errors.New("there is no /boot/vmlinuz-* in it")
 	}
 	for _, name := range wanted {
-		if k.modules[name] == nil {
+		if k.modules[name] == nil && !slices.Contains(absorbed, name) {
 			return nil, fmt.Errorf("the module %s is not in it", name)
 		}
 	}

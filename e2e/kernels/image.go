@@ -55,7 +55,7 @@ func writeImage(ctx context.Context, w io.Writer, k *kernel, bin string, tests s
 		a.file(path.Join(moduleDir[1:], name), k.modules[name])
 	}
 	text, err := json.Marshal(plan{
-		Programs: tests.programs, Only: tests.only, Modules: modules, Conntrack: conntrackModules,
+		Programs: tests.programs, Only: tests.only, Modules: k.has(modules), Conntrack: k.has(conntrackModules),
 	})
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ var suite = []program{
 			"socket_bypass": {"TestBypass", "TestBypassOtherAddresses", "TestBypassNeedsBothWords", "TestBypassLeavesOthersAlone",
 				"TestBypassBulk", "TestBypassKeepsTheOrder", "TestBypassRefusesTLS", "TestBypassSlowReader", "TestBypassIsBounded",
 				"TestBypassManyConnections", "TestBypassSwitchedOff", "TestBypassSurvivesRemove", "TestBypassSurvivesUpgrade"},
-			"tcx": {"*/tcx", "TestInterfacesAreAdopted", "TestAttachIfaceNamesWhatIsMissing"},
+			"tcx": {"*/tcx", "*/*/tcx", "TestInterfacesAreAdopted", "TestAttachIfaceNamesWhatIsMissing"},
 		},
 		Heavy: []string{"TestAdoption", "TestInterfacesAreAdopted", "TestUpgradeUnderLoad", "TestCrash",
 			"TestBypassBulk", "TestBypassManyConnections"},
