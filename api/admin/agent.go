@@ -40,6 +40,9 @@ type Mechanism struct {
 	Reason string `json:"reason,omitempty"` // why not
 	Now    uint64 `json:"now"`              // connections at this moment
 	Total  uint64 `json:"total"`            // connections since the maps were created
+	// Left counts the connections that could have used it and did not, by the
+	// reason code; zero counts are left out.
+	Left []Count `json:"left,omitempty"`
 }
 
 // Feed is the state of the stream to the control plane.

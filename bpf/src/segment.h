@@ -28,8 +28,6 @@ struct segment {
 	bool is4;
 };
 
-#define LONGEST_HEADERS (ETH_HLEN + sizeof(struct ipv6) + sizeof(struct tcp))
-
 /* Both directions of a connection have the same key. Which end is the lower one
  * does not matter, so ports are compared as they are in memory. */
 static __always_inline bool lower(const struct addr *a, __be16 a_port, const struct addr *b,
@@ -102,18 +100,26 @@ static __always_inline bool read_segment6(struct __sk_buff *skb, struct segment 
 	return true;
 }
 
+/* Makes the first bytes directly accessible. Nearly always they are. No more
+ * than that: data that is pulled is copied, and an application that changes the
+ * pages of a sendfile afterwards would see it. */
+static __always_inline bool accessible(struct __sk_buff *skb, __u32 bytes)
+{
+	return skb->data + bytes <= skb->data_end || bpf_skb_pull_data(skb, bytes) == 0;
+}
+
 /* Reads the headers, and makes them directly accessible. */
 static __always_inline bool read_segment(struct __sk_buff *skb, struct segment *s)
 {
 	if (skb->vlan_present)
 		return false;
-	if (skb->data + LONGEST_HEADERS > skb->data_end)
-		bpf_skb_pull_data(skb, skb->len < LONGEST_HEADERS ? 0 : LONGEST_HEADERS);
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
-		return read_segment4(skb, s);
+		return accessible(skb, ETH_HLEN + sizeof(struct ipv4) + sizeof(struct tcp)) &&
+		       read_segment4(skb, s);
 	case bpf_htons(ETH_P_IPV6):
-		return read_segment6(skb, s);
+		return accessible(skb, ETH_HLEN + sizeof(struct ipv6) + sizeof(struct tcp)) &&
+		       read_segment6(skb, s);
 	}
 	return false;
 }

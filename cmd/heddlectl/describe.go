@@ -132,6 +132,7 @@ func renderPod(w io.Writer, list []answer[admin.Pod]) {
 				line(w, "mesh", "not captured: %s", p.Reason)
 				mode = "no programs"
 			}
+			line(w, "fast path", "%s", fastPath(&p))
 			line(w, "bypass", "%s", orDash(p.Bypass))
 			line(w, "netns", "cookie %d", p.Netns)
 			line(w, "interface", "%s (index %d, %s)", orDash(p.Interface), p.Ifindex, mode)
@@ -140,6 +141,17 @@ func renderPod(w io.Writer, list []answer[admin.Pod]) {
 			line(w, "dropped", "%s", plural(int(p.Dropped), "packet"))
 		}
 	}
+}
+
+// fastPath says whether packets of a pod may skip the stack, and why not.
+func fastPath(p *admin.Pod) string {
+	switch {
+	case !p.Enrolled:
+		return "off: the pod is not captured"
+	case p.Slow != "":
+		return "off: " + p.Slow
+	}
+	return "with the captured pods of this node"
 }
 
 // completeServices and completePods offer the names that the agents know.

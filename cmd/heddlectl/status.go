@@ -236,6 +236,9 @@ func renderMechanisms(w io.Writer, mechanisms []admin.Mechanism) {
 		if m.On || m.Now > 0 {
 			line(w, "serves", "%s: %s now, %s in all", m.Name, plural(int(m.Now), "connection"), number(m.Total))
 		}
+		if len(m.Left) > 0 {
+			line(w, "", "left to the stack: %s", counts(m.Left))
+		}
 	}
 }
 
@@ -244,6 +247,7 @@ func renderMechanisms(w io.Writer, mechanisms []admin.Mechanism) {
 var passing = []string{
 	"balanced", "affinity", "not_service", "not_enrolled", "own_socket", "protocol", "service_unhooked",
 	"bypassed", "bypass_full", "bypass_share", "bypass_late", "bypass_slow",
+	"fast_path", "fast_full", "fast_share", "fast_barred", "fast_translated", "fast_mtu",
 }
 
 func renderReasons(w io.Writer, reasons []admin.Count) {

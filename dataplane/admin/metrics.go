@@ -79,31 +79,34 @@ type family struct {
 // families lists what the collector reads, in the order of metrics.md.
 var families = struct {
 	build, feedConnected, feedSynced, feedFromCache, feedResources, feedAcks, feedNacks,
+	mechanismOn, mechanismConnections,
 	pods, services, endpoints, problems, opened, established, open,
 	refused, decisions, mapEntries, mapMax, mapBytes, podPackets, podBytes, podDropped family
 }{
-	build:         gauge("heddle_agent_build_info", "Version of the agent, kernel and Go; always 1.", "version", "kernel", "go"),
-	feedConnected: gauge("heddle_agent_feed_connected", "1 while the stream to the control plane is open."),
-	feedSynced:    gauge("heddle_agent_feed_synced", "1 when a complete state is known."),
-	feedFromCache: gauge("heddle_agent_feed_from_cache", "1 while the state comes from the disk and the control plane has not confirmed it."),
-	feedResources: gauge("heddle_agent_feed_resources", "Resources known."),
-	feedAcks:      total("heddle_agent_feed_acks_total", "Responses of the control plane that were accepted."),
-	feedNacks:     total("heddle_agent_feed_nacks_total", "Responses of the control plane with a resource that was refused."),
-	pods:          gauge("heddle_agent_pods", "Pods announced to the agent, by whether they are in the mesh.", "enrolled"),
-	services:      gauge("heddle_agent_services", "Service ports programmed."),
-	endpoints:     gauge("heddle_agent_endpoints", "Endpoints programmed."),
-	problems:      gauge("heddle_agent_problems", "Problems that the operator should know, by reason.", "reason"),
-	opened:        total("heddle_agent_connects_total", "Connections sent to a backend.", "service", "port", "backend"),
-	established:   total("heddle_agent_connects_established_total", "TCP connections to a backend whose handshake completed.", "service", "port", "backend"),
-	open:          gauge("heddle_agent_connects_open", "Connections to a backend that are open now.", "service", "port", "backend"),
-	refused:       total("heddle_agent_refusals_total", "Connections refused, by reason.", "service", "port", "reason"),
-	decisions:     total("heddle_agent_decisions_total", "Decisions of the kernel about connections and packets, by reason.", "reason"),
-	mapEntries:    gauge("heddle_agent_map_entries", "Entries in a kernel map.", "map"),
-	mapMax:        gauge("heddle_agent_map_max_entries", "Entries that a kernel map can hold.", "map"),
-	mapBytes:      gauge("heddle_agent_map_bytes", "Kernel memory of a map.", "map"),
-	podPackets:    total("heddle_agent_pod_packets_total", "Packets on the interface of a pod in the mesh.", "namespace", "pod", "direction"),
-	podBytes:      total("heddle_agent_pod_bytes_total", "Bytes on the interface of a pod in the mesh.", "namespace", "pod", "direction"),
-	podDropped:    total("heddle_agent_pod_dropped_total", "Packets dropped on the interface of a pod in the mesh.", "namespace", "pod"),
+	build:                gauge("heddle_agent_build_info", "Version of the agent, kernel and Go; always 1.", "version", "kernel", "go"),
+	feedConnected:        gauge("heddle_agent_feed_connected", "1 while the stream to the control plane is open."),
+	feedSynced:           gauge("heddle_agent_feed_synced", "1 when a complete state is known."),
+	feedFromCache:        gauge("heddle_agent_feed_from_cache", "1 while the state comes from the disk and the control plane has not confirmed it."),
+	feedResources:        gauge("heddle_agent_feed_resources", "Resources known."),
+	feedAcks:             total("heddle_agent_feed_acks_total", "Responses of the control plane that were accepted."),
+	feedNacks:            total("heddle_agent_feed_nacks_total", "Responses of the control plane with a resource that was refused."),
+	mechanismOn:          gauge("heddle_agent_mechanism_on", "1 while new connections may use a mechanism.", "mechanism"),
+	mechanismConnections: gauge("heddle_agent_mechanism_connections", "Connections that a mechanism serves now.", "mechanism"),
+	pods:                 gauge("heddle_agent_pods", "Pods announced to the agent, by whether they are in the mesh.", "enrolled"),
+	services:             gauge("heddle_agent_services", "Service ports programmed."),
+	endpoints:            gauge("heddle_agent_endpoints", "Endpoints programmed."),
+	problems:             gauge("heddle_agent_problems", "Problems that the operator should know, by reason.", "reason"),
+	opened:               total("heddle_agent_connects_total", "Connections sent to a backend.", "service", "port", "backend"),
+	established:          total("heddle_agent_connects_established_total", "TCP connections to a backend whose handshake completed.", "service", "port", "backend"),
+	open:                 gauge("heddle_agent_connects_open", "Connections to a backend that are open now.", "service", "port", "backend"),
+	refused:              total("heddle_agent_refusals_total", "Connections refused, by reason.", "service", "port", "reason"),
+	decisions:            total("heddle_agent_decisions_total", "Decisions of the kernel about connections and packets, by reason.", "reason"),
+	mapEntries:           gauge("heddle_agent_map_entries", "Entries in a kernel map.", "map"),
+	mapMax:               gauge("heddle_agent_map_max_entries", "Entries that a kernel map can hold.", "map"),
+	mapBytes:             gauge("heddle_agent_map_bytes", "Kernel memory of a map.", "map"),
+	podPackets:           total("heddle_agent_pod_packets_total", "Packets on the interface of a pod in the mesh.", "namespace", "pod", "direction"),
+	podBytes:             total("heddle_agent_pod_bytes_total", "Bytes on the interface of a pod in the mesh.", "namespace", "pod", "direction"),
+	podDropped:           total("heddle_agent_pod_dropped_total", "Packets dropped on the interface of a pod in the mesh.", "namespace", "pod"),
 }
 
 func gauge(name, help string, labels ...string) family {
@@ -174,6 +177,10 @@ func collectStatus(send sender, s api.AgentStatus) {
 	}
 	for _, reason := range slices.Sorted(maps.Keys(problems)) {
 		send(families.problems, float64(problems[reason]), reason)
+	}
+	for _, m := range s.Mechanisms {
+		send(families.mechanismOn, float64(b2i(m.On)), m.Name)
+		send(families.mechanismConnections, float64(m.Now), m.Name)
 	}
 	for _, r := range s.Reasons {
 		send(families.decisions, float64(r.Count), r.Name)

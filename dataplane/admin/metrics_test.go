@@ -44,6 +44,7 @@ func gathered(t *testing.T, s *stub) map[string]string {
 func TestMetricsAreDocumented(t *testing.T) {
 	s := newStub(t, shop)
 	s.status.Problems = []api.Problem{{Reason: "MapFull"}}
+	s.status.Mechanisms = []api.Mechanism{{Name: "fast_path", On: true, Now: 3}}
 	s.reasons[bpf.ReasonBalanced] = 1
 	s.refusals[bpf.RefusalKey{Service: s.port(t, "shop/dns").IDs[0], Reason: bpf.ReasonNoEndpoint}] = 1
 	got := gathered(t, s)

@@ -322,8 +322,14 @@ func Pods(pods []api.Pod, t Tables) ([]api.Pod, error) {
 	return pods, nil
 }
 
-// served are the reasons that count the connections of a mechanism.
-var served = map[string]bpf.Reason{"socket_bypass": bpf.ReasonBypassed}
+// books are the reasons that count the connections of a mechanism.
+var books = map[string]struct {
+	served bpf.Reason
+	left   []bpf.Reason // why others were not
+}{
+	"fast_path":     {bpf.ReasonFastPath, []bpf.Reason{bpf.ReasonFastFull, bpf.ReasonFastShare, bpf.ReasonFastBarred, bpf.ReasonFastTranslated}},
+	"socket_bypass": {bpf.ReasonBypassed, []bpf.Reason{bpf.ReasonBypassFull, bpf.ReasonBypassShare, bpf.ReasonBypassLate, bpf.ReasonBypassSlow}},
+}
 
 // Status adds the counters to what the node says of itself.
 func Status(s api.AgentStatus, v *View, t Tables) (api.AgentStatus, error) {
@@ -336,7 +342,12 @@ func Status(s api.AgentStatus, v *View, t Tables) (api.AgentStatus, error) {
 		return s, err
 	}
 	for i, m := range s.Mechanisms {
-		s.Mechanisms[i].Total = reasons[served[m.Name]]
+		s.Mechanisms[i].Total = reasons[books[m.Name].served]
+		for _, r := range books[m.Name].left {
+			if n := reasons[r]; n > 0 {
+				s.Mechanisms[i].Left = append(s.Mechanisms[i].Left, api.Count{Name: r.String(), Count: n})
+			}
+		}
 	}
 	for _, r := range bpf.Reasons() {
 		if n := reasons[r]; n > 0 {

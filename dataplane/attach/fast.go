@@ -16,7 +16,8 @@ const (
 	FastPathOff  = "off"
 )
 
-const fastPath = "fast_path"
+// FastPath is the name of the feature.
+const FastPath = "fast_path"
 
 // Addresses that no node has (RFC 5737), to ask conntrack about.
 var (
@@ -30,7 +31,7 @@ const fastShare = 8
 // fastPathFeature decides whether packets between pods may skip the stack here.
 func (o *opening) fastPathFeature() Feature {
 	off := func(format string, args ...any) Feature {
-		return Feature{fastPath, false, "packets between pods of the node take the network stack: " + fmt.Sprintf(format, args...)}
+		return Feature{FastPath, false, "packets between pods of the node take the network stack: " + fmt.Sprintf(format, args...)}
 	}
 	switch o.FastPath {
 	case FastPathOff:
@@ -51,7 +52,7 @@ func (o *opening) fastPathFeature() Feature {
 		return off("%v: run modprobe nf_conntrack_netlink and restart the agent", err)
 	}
 	if o.SelfTest == nil {
-		return Feature{fastPath, true, "packets between pods of the node skip the network stack"}
+		return Feature{FastPath, true, "packets between pods of the node skip the network stack"}
 	}
 	switch noticed, err := o.SelfTest(trial); {
 	case err != nil:
@@ -59,7 +60,7 @@ func (o *opening) fastPathFeature() Feature {
 	case noticed != "":
 		return off("the self-test found that applications would notice: %s", noticed)
 	}
-	return Feature{fastPath, true, "packets between pods of the node skip the network stack; the self-test found no difference to TCP without it"}
+	return Feature{FastPath, true, "packets between pods of the node skip the network stack; the self-test found no difference to TCP without it"}
 }
 
 // on reports whether a feature that was decided is on.
@@ -77,7 +78,7 @@ func (o *opening) on(name string) bool {
 // change, for as many connections as possible, and after, for those that came
 // meanwhile.
 func (o *opening) leaveFastPath() error {
-	if o.on(fastPath) {
+	if o.on(FastPath) {
 		return nil
 	}
 	f := o.flows()
@@ -90,7 +91,7 @@ func (o *opening) leaveFastPath() error {
 
 // emptyFastPath forgets them.
 func (o *opening) emptyFastPath() error {
-	if o.on(fastPath) {
+	if o.on(FastPath) {
 		return nil
 	}
 	f := o.flows()
@@ -195,10 +196,24 @@ func (k *Kernel) LeaveFastPath(ifindex uint32) error {
 	return nil
 }
 
-// FastPath reports whether packets between pods may skip the stack.
-func (k *Kernel) FastPath() bool {
+// FastConnections is how many connections are on the fast path now.
+func (k *Kernel) FastConnections() (int, error) {
+	var ifindex uint32
+	var opened, sum uint64
+	it := k.flows.use.Iterate()
+	for it.Next(&ifindex, &opened) {
+		sum += opened
+	}
+	if err := it.Err(); err != nil {
+		return 0, fmt.Errorf("map %s: %w", bpf.MapFastUse, err)
+	}
+	return int(sum), nil
+}
+
+// HasFastPath reports whether packets between pods may skip the stack.
+func (k *Kernel) HasFastPath() bool {
 	for _, f := range k.features {
-		if f.Name == fastPath {
+		if f.Name == FastPath {
 			return f.On
 		}
 	}

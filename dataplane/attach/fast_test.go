@@ -88,7 +88,7 @@ func TestFastPathIsLeft(t *testing.T) {
 		"self-test fails": func(f *fastRig) {
 			f.options.SelfTest = func(*Trial) (string, error) { return "a row differs", nil }
 			f.reopen()
-			if f.kernel.FastPath() {
+			if f.kernel.HasFastPath() {
 				f.Error("the fast path is on")
 			}
 		},
@@ -296,7 +296,7 @@ func TestFastPathMTU(t *testing.T) {
 					t.Errorf("%s: the client learned an MTU of %d, want 1400", e, mtu)
 				}
 			}
-			if n := f.reasons(bpf.ReasonFastMTU); (n > 0) != f.kernel.FastPath() {
+			if n := f.reasons(bpf.ReasonFastMTU); (n > 0) != f.kernel.HasFastPath() {
 				t.Errorf("%d packets were too long", n)
 			}
 		})

@@ -1,7 +1,6 @@
 package node
 
 import (
-	api "heddle.io/heddle/api/admin"
 	"heddle.io/heddle/bpf"
 	"heddle.io/heddle/dataplane/attach"
 	"heddle.io/heddle/dataplane/plan"
@@ -27,19 +26,6 @@ func (n *Node) noBypass() string {
 		}
 	}
 	return ""
-}
-
-// mechanisms says how many connections a mechanism serves, without the totals,
-// which come from the tables.
-func (n *Node) mechanisms() []api.Mechanism {
-	reason := n.noBypass()
-	bypass := api.Mechanism{Name: attach.SocketBypass, On: reason == "", Reason: reason}
-	sockets, err := n.kernel.Bypassed()
-	if err != nil {
-		n.c.Log.Warn("bypassed connections cannot be counted", "error", err)
-	}
-	bypass.Now = uint64(sockets+1) / 2
-	return []api.Mechanism{bypass}
 }
 
 // offerBypass takes the word for the bypass from pods that cannot have it, and

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -114,7 +115,7 @@ func TestSocketBypass(t *testing.T) {
 			t.Fatalf("%s: %v", when, err)
 		}
 		m := r.mechanism()
-		if m.Reason = ""; m != want {
+		if m.Reason = ""; !reflect.DeepEqual(m, want) {
 			t.Errorf("%s: %+v, want %+v", when, m, want)
 		}
 	}

@@ -21,7 +21,7 @@ func (l *loop) permit(pods []plan.Pod) []plan.Pod {
 
 // lookAround finds out who else looks at the packets of pods.
 func (l *loop) lookAround(pods []plan.Pod) {
-	if !l.n.kernel.FastPath() {
+	if !l.n.kernel.HasFastPath() {
 		return
 	}
 	var unknown []uint32
@@ -52,7 +52,7 @@ func (l *loop) slow(ifindex uint32) string {
 	switch {
 	case ifindex == 0:
 		return "it has no interface on the node"
-	case !l.n.kernel.FastPath():
+	case !l.n.kernel.HasFastPath():
 		return "the fast path is off on this node, see heddlectl status"
 	}
 	return l.barred[ifindex]

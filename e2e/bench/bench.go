@@ -202,7 +202,7 @@ func newReport(o *Options) (*Report, error) {
 	}
 	return &Report{
 		Date: time.Now().UTC().Truncate(time.Second), Kernel: unix.ByteSliceToString(name.Release[:]),
-		CPU: cpuModel(), Cores: o.cores(), Mode: mode, Command: o.Command, Commit: commit,
+		CPU: cpuModel(), Cores: o.cores(), Mode: mode, Congestion: o.Congestion, Command: o.Command, Commit: commit,
 		Cell: o.Cell.Seconds(), Warm: o.Warm.Seconds(),
 		Versions: map[string]string{}, Features: map[string][]string{},
 	}, nil

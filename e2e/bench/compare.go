@@ -29,6 +29,7 @@ func comparable(old, now *Report) error {
 		{"CPU", old.CPU, now.CPU},
 		{"kernel", old.Kernel, now.Kernel},
 		{"mode", old.Mode, now.Mode},
+		{"congestion control", old.Congestion, now.Congestion},
 		{"time for each figure", fmt.Sprint(old.Cell), fmt.Sprint(now.Cell)},
 	} {
 		if x.a != x.b {

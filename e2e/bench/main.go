@@ -70,18 +70,20 @@ func traffic(what string, args []string) error {
 
 // Options are what a run can be told.
 type Options struct {
-	Self    string // the program that pods run: this one
-	Bin     string // directory of heddled, heddle-controller and heddlectl
-	Name    string // prefix of the sandboxes' names
-	Rounds  int
-	Cell    time.Duration // that counts
-	Warm    time.Duration // before it, that does not
-	Split   bool          // the client on Core, the server on the next one
-	Core    int
-	Only    []string // variants, by name; none: all
-	Out     string   // directory for the report; none: only shown
-	Check   string   // an earlier report to compare with
-	Command string   // the command line, for the report
+	Self   string // the program that pods run: this one
+	Bin    string // directory of heddled, heddle-controller and heddlectl
+	Name   string // prefix of the sandboxes' names
+	Rounds int
+	Cell   time.Duration // that counts
+	Warm   time.Duration // before it, that does not
+	Split  bool          // the client on Core, the server on the next one
+	Core   int
+	// Congestion control of every socket.
+	Congestion string
+	Only       []string // variants, by name; none: all
+	Out        string   // directory for the report; none: only shown
+	Check      string   // an earlier report to compare with
+	Command    string   // the command line, for the report
 }
 
 func parse(args []string) (*Options, error) {
@@ -92,12 +94,13 @@ func parse(args []string) (*Options, error) {
 	o := &Options{Self: self, Name: "heddle-bench", Command: strings.Join(args, " ")}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	mode, only := "one", ""
-	fs.IntVar(&o.Rounds, "rounds", 9, "how often every variant is measured")
-	fs.DurationVar(&o.Cell, "cell", 800*time.Millisecond, "how long each kind of traffic is measured")
+	fs.IntVar(&o.Rounds, "rounds", 15, "how often every variant is measured")
+	fs.DurationVar(&o.Cell, "cell", 400*time.Millisecond, "how long each kind of traffic is measured")
 	fs.DurationVar(&o.Warm, "warm", 100*time.Millisecond, "how long before that it runs without being measured")
 	fs.StringVar(&mode, "mode", mode, "one: everything on one core; split: the client on one, the server on the next")
 	fs.IntVar(&o.Core, "core", 0, "the (first) core to measure on")
-	fs.StringVar(&only, "variants", "", "measure only these, separated by commas (names as in the table; direct and direct-podip always)")
+	fs.StringVar(&o.Congestion, "congestion", "reno", "congestion control of every socket (net.ipv4.tcp_available_congestion_control lists them)")
+	fs.StringVar(&only, "variants", "", "measure only these, separated by commas (names as in the table), and what they are compared with")
 	fs.StringVar(&o.Out, "o", "", "directory to write DATE-KERNEL.md and .json to")
 	fs.StringVar(&o.Check, "check", "", "compare with the report of an earlier run (its .json); exit 1 when a median is outside its range")
 	fs.StringVar(&o.Bin, "bin", filepath.Dir(self), "directory of the built programs")
@@ -111,6 +114,9 @@ func parse(args []string) (*Options, error) {
 		return nil, fmt.Errorf("mode %q: say one or split", mode)
 	case o.Rounds < 1 || o.Rounds > 1000 || o.Cell < time.Millisecond || o.Cell > time.Minute || o.Warm < 0 || o.Warm > time.Minute:
 		return nil, errors.New("give 1 to 1000 rounds, cells of 1ms to 1m, and a warm-up of up to 1m")
+	}
+	if strings.ContainsFunc(o.Congestion, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' }) || o.Congestion == "" {
+		return nil, fmt.Errorf("congestion control %q: say reno, cubic or bbr", o.Congestion)
 	}
 	o.Split = mode == "split"
 	for name := range strings.SplitSeq(only, ",") {

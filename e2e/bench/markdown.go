@@ -11,7 +11,7 @@ import (
 // render writes the report as Markdown.
 func (r *Report) render(w io.Writer) {
 	fmt.Fprintf(w, "# Bench of %s, Linux %s\n\n", r.Date.Format("2006-01-02 15:04 MST"), r.Kernel)
-	fmt.Fprintf(w, "- CPU: %s; mode %s on %s\n", r.CPU, r.Mode, coresText(r.Cores))
+	fmt.Fprintf(w, "- CPU: %s; mode %s on %s; congestion control %s\n", r.CPU, r.Mode, coresText(r.Cores), r.Congestion)
 	fmt.Fprintf(w, "- command: `%s`\n- commit: %s\n", r.Command, r.Commit)
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(w, "- %s: %s\n", name, r.Versions[name])
@@ -103,13 +103,13 @@ func cellText(all map[string]Range, name string, digits int, sign string) string
 // renderChecks shows what the run verified about itself.
 func (r *Report) renderChecks(w io.Writer) {
 	fmt.Fprintf(w, "\n## Checks\n\nEvery reply was compared with its request, every stream's length with what was sent; no connection failed.\n\n")
-	fmt.Fprintf(w, "| variant | connections | counted by the mesh | CPU clocks / busy cores |\n|---|---|---|---|\n")
+	fmt.Fprintf(w, "| variant | connections | counted by the mesh | served by its mechanism | CPU clocks / busy cores |\n|---|---|---|---|---|\n")
 	for _, row := range r.Rows {
-		counted := "–"
+		counted, served := "–", "–"
 		if row.Established > 0 {
-			counted = fmt.Sprint(row.Established)
+			counted, served = fmt.Sprint(row.Established), fmt.Sprint(row.Served)
 		}
-		fmt.Fprintf(w, "| %s | %d | %s | %s |\n", row.Variant, row.Made, counted, row.Counted.text(2))
+		fmt.Fprintf(w, "| %s | %d | %s | %s | %s |\n", row.Variant, row.Made, counted, served, row.Counted.text(2))
 	}
 	said := map[string][]string{} // the same words are shown once
 	for _, name := range slices.Sorted(maps.Keys(r.Features)) {

@@ -8,14 +8,15 @@ import (
 // A Report is everything that a run found. It is the JSON beside the table, and
 // what a later run compares itself with.
 type Report struct {
-	Date     time.Time         `json:"date"`
-	Kernel   string            `json:"kernel"`
-	CPU      string            `json:"cpu"`
-	Cores    []int             `json:"cores"`
-	Mode     string            `json:"mode"`
-	Command  string            `json:"command"`
-	Commit   string            `json:"commit"`
-	Versions map[string]string `json:"versions,omitempty"` // of the peers
+	Date       time.Time         `json:"date"`
+	Kernel     string            `json:"kernel"`
+	CPU        string            `json:"cpu"`
+	Cores      []int             `json:"cores"`
+	Mode       string            `json:"mode"`
+	Congestion string            `json:"congestionControl"`
+	Command    string            `json:"command"`
+	Commit     string            `json:"commit"`
+	Versions   map[string]string `json:"versions,omitempty"` // of the peers
 
 	Cell float64 `json:"cellSeconds"`
 	Warm float64 `json:"warmSeconds"`
@@ -42,9 +43,10 @@ type Row struct {
 	// Counted is the share of the busy time of the cores that the CPU clocks
 	// account for.
 	Counted Range `json:"counted"`
-	// Made and Established are sums over the rounds.
+	// Made, Established and Served are sums over the rounds.
 	Made        int    `json:"connections"`
 	Established uint64 `json:"establishedInMesh,omitempty"`
+	Served      uint64 `json:"servedByMechanism,omitempty"`
 }
 
 // summarise makes the rows from the rounds.
@@ -67,6 +69,7 @@ func (r *Report) summarise(measured []*Variant) {
 		for _, visit := range r.visits(v.key()) {
 			row.Made += visit.Made
 			row.Established += visit.Established
+			row.Served += visit.Served
 			var used, busy time.Duration
 			for _, c := range visit.Cells {
 				used += c.cpu()

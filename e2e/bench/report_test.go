@@ -35,7 +35,7 @@ func invented(share float64) *Report {
 			cost := 10e9 * slow
 			if v.Mesh {
 				cost *= share
-				visit.Established = 10
+				visit.Established, visit.Served = 10, 10
 			}
 			for _, k := range kinds {
 				visit.Cells = append(visit.Cells, &Cell{
@@ -63,7 +63,7 @@ func TestSummarise(t *testing.T) {
 	if got := row.Ratios[cpuRequest1]; got != (Range{0.8, 0.8, 0.8}) {
 		t.Errorf("the ratio is %v: rounds of different speed are not paired", got)
 	}
-	if row.Made != 30 || row.Established != 30 || row.Counted.Median != 0.8 {
+	if row.Made != 30 || row.Established != 30 || row.Served != 30 || row.Counted.Median != 0.8 {
 		t.Errorf("sums: %+v", row)
 	}
 }

@@ -22,40 +22,25 @@ func (w *world) visit(ctx context.Context, o *Options, v *Variant) (_ *Visit, er
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 
-	var before uint64
+	var before, servedBefore uint64
 	if v.Mesh {
 		if before, err = w.established(ctx, v); err != nil {
 			return nil, err
 		}
-	}
-	cores := o.cores()
-	server, err := w.startEnd(ctx, o, "server-"+v.slug(), "serve", "-cpu="+strconv.Itoa(cores[len(cores)-1]), "-port="+strconv.Itoa(serverPort))
-	if err != nil {
-		return nil, err
-	}
-	defer server.end()
-	if line, err := server.out.ReadString('\n'); err != nil {
-		return nil, fmt.Errorf("the server does not listen: %w: %s", err, &server.errs)
-	} else if want := fmt.Sprintf("listening on %d\n", serverPort); line != want {
-		return nil, fmt.Errorf("the server said %q, not %q", line, want)
-	}
-	var p *proxy
-	if v.Proxy != "" {
-		if p, err = w.startProxy(ctx, o, v); err != nil {
+		if servedBefore, err = w.served(ctx, v); err != nil {
 			return nil, err
 		}
-		defer p.stop()
 	}
-	client, err := w.startEnd(ctx, o, "client-"+v.slug(), "play", "-cpu="+strconv.Itoa(cores[0]))
+	c, err := w.cast(ctx, o, v)
 	if err != nil {
 		return nil, err
 	}
-	defer client.end()
+	defer c.leave()
 	target, err := w.target(v)
 	if err != nil {
 		return nil, err
 	}
-	clocks, err := w.watch(v, cores, p)
+	clocks, err := w.watch(v, o.cores(), c.proxy)
 	if err != nil {
 		return nil, err
 	}
@@ -63,20 +48,71 @@ func (w *world) visit(ctx context.Context, o *Options, v *Variant) (_ *Visit, er
 	for _, k := range kinds {
 		order := k.order
 		order.Target, order.Warm, order.Seconds = target.String(), o.Warm.Seconds(), o.Cell.Seconds()
-		c, err := client.cell(order, clocks)
+		cell, err := c.client.cell(order, clocks)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", k.name, err)
 		}
-		c.Kind = k.name
-		out.Cells = append(out.Cells, c)
-		out.Made += c.Load.Made
+		cell.Kind = k.name
+		out.Cells = append(out.Cells, cell)
+		out.Made += cell.Load.Made
 	}
 	if v.Mesh {
 		if out.Established, err = w.confirm(ctx, v, before, out.Made); err != nil {
 			return nil, err
 		}
+		served, err := w.served(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		out.Served = served - servedBefore
 	}
 	return out, nil
+}
+
+// A cast is the processes of one visit.
+type cast struct {
+	server, client *end
+	proxy          *proxy // nil: none
+}
+
+// cast starts them, in the order in which they need each other.
+func (w *world) cast(ctx context.Context, o *Options, v *Variant) (_ *cast, err error) {
+	c, cores := &cast{}, o.cores()
+	defer func() {
+		if err != nil {
+			c.leave()
+		}
+	}()
+	c.server, err = w.startEnd(ctx, o, "server-"+v.slug(), "serve",
+		"-cpu="+strconv.Itoa(cores[len(cores)-1]), "-port="+strconv.Itoa(serverPort))
+	if err != nil {
+		return nil, err
+	}
+	if line, err := c.server.out.ReadString('\n'); err != nil {
+		return nil, fmt.Errorf("the server does not listen: %w: %s", err, &c.server.errs)
+	} else if want := fmt.Sprintf("listening on %d\n", serverPort); line != want {
+		return nil, fmt.Errorf("the server said %q, not %q", line, want)
+	}
+	if v.Proxy != "" {
+		if c.proxy, err = w.startProxy(ctx, o, v); err != nil {
+			return nil, err
+		}
+	}
+	c.client, err = w.startEnd(ctx, o, "client-"+v.slug(), "play", "-cpu="+strconv.Itoa(cores[0]))
+	return c, err
+}
+
+// leave ends those that were started.
+func (c *cast) leave() {
+	if c.client != nil {
+		c.client.end()
+	}
+	if c.proxy != nil {
+		c.proxy.stop()
+	}
+	if c.server != nil {
+		c.server.end()
+	}
 }
 
 // confirm checks that the connections went through the mesh: its counter of the

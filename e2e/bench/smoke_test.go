@@ -28,7 +28,7 @@ func TestBench(t *testing.T) {
 			t.Fatalf("go %v: %v\n%s", args, err, out)
 		}
 	}
-	o := &Options{
+	o := &Options{Congestion: "reno",
 		Self: filepath.Join(bin, "heddle-bench"), Bin: bin, Name: "heddle-bench-test",
 		Rounds: 1, Cell: 50 * time.Millisecond, Warm: 10 * time.Millisecond,
 		Only: []string{meshDefault}, Out: t.TempDir(), Command: "test",
@@ -50,8 +50,8 @@ func TestBench(t *testing.T) {
 		if row == nil {
 			t.Fatalf("no row of the mesh with %s:\n%s", s, &out)
 		}
-		if row.Made == 0 || row.Established != uint64(row.Made) {
-			t.Errorf("%s: %d connections, the mesh counted %d", s, row.Made, row.Established)
+		if row.Made == 0 || row.Established != uint64(row.Made) || row.Served != uint64(row.Made) {
+			t.Errorf("%s: %d connections, the mesh counted %d, the fast path served %d", s, row.Made, row.Established, row.Served)
 		}
 		for _, m := range metrics {
 			if v := row.Values[m.name]; v.Median <= 0 {

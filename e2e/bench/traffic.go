@@ -49,6 +49,9 @@ type Visit struct {
 	// Established is how many of them the agent counted for the variant's
 	// service; only in the mesh.
 	Established uint64 `json:"establishedInMesh,omitempty"`
+	// Served is how many connections the variant's mechanism took over on the
+	// node.
+	Served uint64 `json:"servedByMechanism,omitempty"`
 }
 
 func (v *Visit) cell(name string) *Cell {

@@ -73,6 +73,14 @@ func (w *world) raise(ctx context.Context, o *Options) error {
 		if err := w.sysctl(ctx, v, "net/ipv4/ip_local_port_range", "10000 65535"); err != nil {
 			return err
 		}
+		if err := w.sysctl(ctx, v, congestionControl, o.Congestion); err != nil {
+			return err
+		}
+	}
+	for _, node := range w.Nodes() { // for the proxies
+		if err := w.nodeSysctl(ctx, node, congestionControl, o.Congestion); err != nil {
+			return err
+		}
 	}
 	if !w.mesh() {
 		return w.removeMesh(ctx)
@@ -180,12 +188,19 @@ func (w *world) loadRules(ctx context.Context) error {
 	}
 	// Ten thousand connections a second, each remembered for two minutes, are
 	// more than the table holds: entries of closed ones go earlier.
-	cmd, err := w.NodeCommand(ctx, conntrack.node(), "sh", "-c", "echo 5 >/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait")
+	return w.nodeSysctl(ctx, conntrack.node(), "net/netfilter/nf_conntrack_tcp_timeout_time_wait", "5")
+}
+
+// congestionControl is the setting that new sockets of a namespace begin with.
+const congestionControl = "net/ipv4/tcp_congestion_control"
+
+func (w *world) nodeSysctl(ctx context.Context, node, name, value string) error {
+	cmd, err := w.NodeCommand(ctx, node, "sh", "-c", "echo '"+value+"' >/proc/sys/"+name)
 	if err != nil {
 		return err
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("set the timeout of closed connections: %w: %s", err, out)
+		return fmt.Errorf("set %s on %s: %w: %s", name, node, err, out)
 	}
 	return nil
 }
@@ -283,6 +298,24 @@ func (w *world) established(ctx context.Context, v *Variant) (uint64, error) {
 		return n, nil
 	}
 	return 0, fmt.Errorf("%s does not know service %s", v.Setting.node(), v.slug())
+}
+
+// served is how many connections the variant's mechanism has taken over on its
+// node so far. Variants take turns, so all that come during a visit are its own.
+func (w *world) served(ctx context.Context, v *Variant) (uint64, error) {
+	if v.Mechanism == "" {
+		return 0, nil
+	}
+	status, err := w.Agent(v.Setting.node()).Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range status.Mechanisms {
+		if m.Name == v.Mechanism {
+			return m.Total, nil
+		}
+	}
+	return 0, fmt.Errorf("the agent of %s knows no mechanism %s", v.Setting.node(), v.Mechanism)
 }
 
 // eventually repeats a check until it has no complaint.

@@ -20,6 +20,7 @@ func call(name string, trap, a, b, c uintptr) (int, error) {
 		case 0:
 			return int(n), nil
 		case unix.EINTR:
+		case unix.EAGAIN: // these sockets wait; a bypassed one says so all the same
 		default:
 			return 0, fmt.Errorf("%s: %s", name, unix.ErrnoName(errno))
 		}
