@@ -13,7 +13,7 @@ var series = []struct {
 	version string
 	lacks   []string
 }{
-	{version: "6.1", lacks: []string{"tcx"}},
+	{version: "6.1", lacks: []string{"tcx", "socket_bypass"}},
 	{version: "6.12"},
 }
 

@@ -16,7 +16,7 @@ func TestLacks(t *testing.T) {
 		off     map[string][]string // by circumstances
 		fails   []string
 	}{
-		{"as known", "6.1.0-1-cloud", map[string][]string{withoutConntrack: untracked("tcx"), withConntrack: {"tcx"}}, nil},
+		{"as known", "6.1.0-1-cloud", map[string][]string{withoutConntrack: untracked("tcx", "socket_bypass"), withConntrack: {"tcx", "socket_bypass"}}, nil},
 		{"as known", "6.12.5+deb12", map[string][]string{withoutConntrack: untracked(), withConntrack: nil}, nil},
 		{"no falling back", "6.12.5", map[string][]string{withoutConntrack: nil, withConntrack: nil}, []string{
 			"heddled without connection tracking: fast_path is not off",
@@ -24,7 +24,7 @@ func TestLacks(t *testing.T) {
 		{"off without need", "6.12.5", map[string][]string{withoutConntrack: untracked(), withConntrack: {"tcx", "walk"}}, []string{
 			"heddled with connection tracking: tcx is off and has to be on, walk is off and has to be on",
 		}},
-		{"on against expectation", "6.1.5", map[string][]string{withoutConntrack: untracked("tcx"), withConntrack: nil}, []string{
+		{"on against expectation", "6.1.5", map[string][]string{withoutConntrack: untracked("tcx", "socket_bypass"), withConntrack: {"socket_bypass"}}, []string{
 			"heddled with connection tracking: tcx is not off",
 		}},
 		{"one agent did not run", "6.12.5", map[string][]string{withConntrack: nil}, []string{"no heddled ran without connection tracking"}},

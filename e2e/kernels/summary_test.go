@@ -24,6 +24,7 @@ func guestSays(t *testing.T, changed map[string][]string, end ...record) (said s
 	for _, circumstances := range []string{withoutConntrack, withConntrack} {
 		send(record{Kind: agent, Text: circumstances})
 		send(record{Kind: feature, Text: "tcx", On: false, Why: "it is too old"})
+		send(record{Kind: feature, Text: "socket_bypass", On: false, Why: "it is too old"})
 		for _, name := range needConntrack {
 			send(record{Kind: feature, Text: name, On: circumstances == withConntrack})
 		}
