@@ -41,22 +41,18 @@ static __always_inline bool both_asked(struct bpf_sock_ops *ctx, struct bypass_v
 {
 	struct sock_key *self = &val->self, *peer = &val->peer;
 	const struct pod_val *pod;
-	const __u64 *owner;
+	__u64 owner;
 
 	self->netns = bpf_get_netns_cookie(ctx);
 	pod = find(&hd_pods, &self->netns);
 	if (!pod || !(pod->flags & POD_BYPASS))
 		return false;
 	read_ends(ctx, &self->local, &self->remote);
-	owner = find(&hd_bypass, &self->local);
-	if (!owner || *owner != self->netns)
+	if (copy_elem(&hd_bypass, &self->local, &owner) != COPIED || owner != self->netns)
 		return false;
-	owner = find(&hd_bypass, &self->remote);
-	if (!owner)
+	if (copy_elem(&hd_bypass, &self->remote, &owner) != COPIED || owner == self->netns)
 		return false;
-	peer->netns = *owner;
-	if (peer->netns == self->netns)
-		return false;
+	peer->netns = owner;
 	self->local_port_be = peer->remote_port_be = local_port_be(ctx);
 	self->remote_port_be = peer->local_port_be = remote_port_be(ctx);
 	peer->local = self->remote;

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/nettest"
 )
 
 func TestFastPath(t *testing.T) {
@@ -457,5 +458,48 @@ func TestFastPathManyConnections(t *testing.T) {
 	f.settled()
 	if n := f.reasons(bpf.ReasonFastPath); n != rounds*parallel {
 		t.Errorf("%d of %d connections took the fast path", n, rounds*parallel)
+	}
+}
+
+// Connections to other nodes stay on the stack, which tells clients what fits
+// through the uplink.
+func TestFastPathUplinkMTU(t *testing.T) {
+	for _, fast := range []string{FastPathAuto, FastPathOff} {
+		t.Run(fast, func(t *testing.T) {
+			r := newRig(t)
+			r.options.FastPath = fast
+			r.open()
+			f := newFastRig(t, r)
+			other := nettest.Netns(t)
+			nettest.Veth(t, f.node, "uplink", other, "uplink")
+			for _, ns := range []*nettest.NS{f.node, other} {
+				ns.Do(t, func() {
+					l, err := netlink.LinkByName("uplink")
+					if err == nil {
+						err = netlink.LinkSetMTU(l, 1400)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+			remote := other.Pod(t, "remote", "10.9.2.1", "fd09:2::1")
+			f.node.Addr(t, "uplink", "10.8.0.1/24", "fd08::1/64")
+			other.Addr(t, "uplink", "10.8.0.2/24", "fd08::2/64")
+			f.node.Route(t, "uplink", "10.9.2.0/24", "10.8.0.2")
+			f.node.Route(t, "uplink", "fd09:2::/64", "fd08::2")
+			other.Route(t, "uplink", "10.9.0.0/24", "10.8.0.1")
+			other.Route(t, "uplink", "fd09::/64", "fd08::1")
+			for _, address := range []string{remote.IPv4.String(), remote.IPv6.String()} {
+				c := f.dial(f.client.NS, "tcp", f.echo(remote.NS, "remote", address, 8080).String())
+				wantGreeting(t, c, "remote")
+				if err := bulk(c, 4<<20); err != nil {
+					t.Errorf("%s: %v", address, err)
+				}
+				if mtu := pathMTU(t, c); mtu != 1400 || f.now() != 0 {
+					t.Errorf("%s: the client learned an MTU of %d, want 1400; %d connections on the fast path", address, mtu, f.now())
+				}
+			}
+		})
 	}
 }

@@ -12,7 +12,10 @@ import (
 // connections: none of them is harmed.
 func TestSocketBypass(t *testing.T) {
 	m := up(t, "bypass.yaml")
-	m.waitServices("fast/server")
+	m.eventually("the service", func() error { // on the node with its clients
+		_, err := m.service("node1", "fast/server", 80)
+		return err
+	})
 	m.mustContain(m.ctl("describe", "pod", "fast/asks"), "bypass    enabled")
 	m.mustContain(m.ctl("describe", "pod", "fast/silent"), "bypass    off: not asked for")
 
