@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
@@ -41,7 +42,7 @@ func (o *opening) fastPathFeature() Feature {
 		return off("unknown choice %q, choose auto or off", o.FastPath)
 	}
 	trial, err := newTrial(o.spec, o.TC)
-	if errors.Is(err, ebpf.ErrNotSupported) {
+	if errors.Is(err, ebpf.ErrNotSupported) || err != nil && strings.Contains(err.Error(), "unknown kfunc") {
 		return off("the kernel lacks functions of conntrack (%v): it needs Linux 6.0 and nf_conntrack; if that is a module, run modprobe nf_conntrack and restart the agent", err)
 	}
 	if err != nil {
