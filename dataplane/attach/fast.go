@@ -82,21 +82,29 @@ func (o *opening) leaveFastPath() error {
 	if o.on(FastPath) {
 		return nil
 	}
-	f := o.flows()
-	n, err := f.prepare(nil)
+	n, err := o.flows().prepare(everyFlow)
 	if n > 0 {
 		o.Log.Info("connections leave the fast path", "connections", n)
 	}
 	return err
 }
 
-// emptyFastPath forgets them.
-func (o *opening) emptyFastPath() error {
-	if o.on(FastPath) {
-		return nil
+// sweepFastPath forgets them, and with the fast path on those of interfaces that
+// went away while no agent ran.
+func (o *opening) sweepFastPath() error {
+	if !o.on(FastPath) {
+		return o.flows().end(everyFlow)
 	}
-	f := o.flows()
-	return f.end(nil)
+	return o.flows().end(func(v bpf.FastVal) bool {
+		return !o.tc.attached[v.End[0].Ifindex] || !o.tc.attached[v.End[1].Ifindex]
+	})
+}
+
+func everyFlow(bpf.FastVal) bool { return true }
+
+// flowsOf selects the connections of an interface.
+func flowsOf(ifindex uint32) func(bpf.FastVal) bool {
+	return func(v bpf.FastVal) bool { return v.End[0].Ifindex == ifindex || v.End[1].Ifindex == ifindex }
 }
 
 func (o *opening) flows() flows {
@@ -120,10 +128,10 @@ type flows struct {
 	program    *ebpf.Program // hd_fast_end
 }
 
-// prepare makes conntrack lenient with the connections of an interface, or with
-// all when at is nil, and returns how many there are.
-func (f flows) prepare(at *uint32) (int, error) {
-	found, err := f.list(at)
+// prepare makes conntrack lenient with the connections that are selected, and
+// returns how many there are.
+func (f flows) prepare(selected func(bpf.FastVal) bool) (int, error) {
+	found, err := f.list(selected)
 	if err != nil || len(found) == 0 {
 		return 0, err
 	}
@@ -140,18 +148,14 @@ func (f flows) prepare(at *uint32) (int, error) {
 	return len(found), nil
 }
 
-// end removes the connections of an interface, or all, from the table.
-func (f flows) end(at *uint32) error {
-	_, err := f.prepare(at)
-	found, listErr := f.list(at)
+// end removes the connections that are selected from the table, whether or not
+// conntrack could be told.
+func (f flows) end(selected func(bpf.FastVal) bool) error {
+	_, err := f.prepare(selected)
+	found, listErr := f.list(selected)
 	errs := []error{err, listErr}
 	for _, flow := range found {
 		errs = append(errs, bpf.EndFast(f.program, flow.key))
-	}
-	if at != nil {
-		if err := f.use.Delete(*at); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, fmt.Errorf("map %s: %w", bpf.MapFastUse, err))
-		}
 	}
 	return errors.Join(errs...)
 }
@@ -162,13 +166,13 @@ type flow struct {
 	client, server netip.AddrPort
 }
 
-func (f flows) list(at *uint32) ([]flow, error) {
+func (f flows) list(selected func(bpf.FastVal) bool) ([]flow, error) {
 	var found []flow
 	var key bpf.FastKey
 	var val bpf.FastVal
 	it := f.table.Iterate()
 	for it.Next(&key, &val) {
-		if at != nil && val.End[0].Ifindex != *at && val.End[1].Ifindex != *at {
+		if !selected(val) {
 			continue
 		}
 		client := val.Client & 1
@@ -191,8 +195,17 @@ func (f flows) list(at *uint32) ([]flow, error) {
 // LeaveFastPath lets the fast connections of an interface, which may be gone,
 // continue on the stack.
 func (k *Kernel) LeaveFastPath(ifindex uint32) error {
-	if err := k.flows.end(&ifindex); err != nil {
+	if err := k.flows.end(flowsOf(ifindex)); err != nil {
 		return fmt.Errorf("take connections of interface %d off the fast path: %w", ifindex, err)
+	}
+	return nil
+}
+
+// forgetUse removes the share of an interface that has no programs any more, and
+// so no connections on the fast path.
+func (f flows) forgetUse(ifindex uint32) error {
+	if err := f.use.Delete(ifindex); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("remove interface %d from map %s: %w", ifindex, bpf.MapFastUse, err)
 	}
 	return nil
 }

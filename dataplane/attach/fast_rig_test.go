@@ -89,7 +89,7 @@ func (f *fastRig) established() int {
 // now is the number of connections on the fast path.
 func (f *fastRig) now() int {
 	f.Helper()
-	found, err := f.kernel.flows.list(nil)
+	found, err := f.kernel.flows.list(everyFlow)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -144,6 +144,22 @@ func TestFastPathSurvivesRestart(t *testing.T) {
 	})
 }
 
+// What connections of an interface left behind that went away while no agent
+// ran is swept by the next one.
+func TestFastPathIsSweptAtStart(t *testing.T) {
+	inBothModesFast(t, func(t *testing.T, f *fastRig) {
+		f.connect(f.servers[0])
+		if err := f.kernel.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f.node.Unlink(t, "server")
+		f.open()
+		if f.now() != 0 || f.use(f.clientIf) != 0 {
+			t.Errorf("%d connections on the fast path, share of %d; want none", f.now(), f.use(f.clientIf))
+		}
+	})
+}
+
 // What does not fit stays on the stack, and works.
 func TestFastPathIsBounded(t *testing.T) {
 	r := newRig(t)
@@ -210,7 +226,7 @@ func TestFastPathForgetsStale(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantGreeting(t, fdConn(fd), "pod")
-		found, err := f.kernel.flows.list(nil)
+		found, err := f.kernel.flows.list(everyFlow)
 		if err != nil || len(found) != 1 || found[0].client != from {
 			t.Errorf("the fast path has %v (%v), want the new connection", found, err)
 		}

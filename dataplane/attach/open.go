@@ -139,7 +139,7 @@ func (o *opening) run() error {
 		{"interfaces", o.updateInterfaces},
 		{"copy again", o.copyAfter},
 		{"retire", o.retireAnswers},
-		{"empty fast path", o.emptyFastPath},
+		{"sweep fast path", o.sweepFastPath},
 		{"publish", o.publish},
 		{"sweep", o.sweep},
 	} {

@@ -276,7 +276,7 @@ func (k *Kernel) DetachIface(ifindex uint32) error {
 // detachLocked takes the connections off the fast path before the programs go,
 // and those that came meanwhile after.
 func (k *Kernel) detachLocked(ifindex uint32) error {
-	return errors.Join(k.LeaveFastPath(ifindex), k.tc.detachLocked(ifindex), k.LeaveFastPath(ifindex))
+	return errors.Join(k.LeaveFastPath(ifindex), k.tc.detachLocked(ifindex), k.LeaveFastPath(ifindex), k.flows.forgetUse(ifindex))
 }
 
 // Attached lists the interfaces with a floor, by ifindex, in ascending order.
