@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"heddle.io/heddle/controlplane/plane"
@@ -28,6 +29,13 @@ const (
 var errUsage = errors.New("usage")
 
 func main() {
+	// What the controller reads at start is decoded by way of much garbage, and
+	// it has the machine's memory, not a share of every node's: it collects at
+	// two and a half times what it keeps. GOGC and GOMEMLIMIT still decide when they are
+	// set.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(150)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := root().ExecuteContext(ctx)
 	stop()

@@ -31,10 +31,10 @@ var errUsage = errors.New("usage")
 
 func main() {
 	// The agent keeps as much as the cluster is large and allocates little: it
-	// collects at a fifth above what it keeps. GOGC and GOMEMLIMIT still decide
+	// collects at a third above what it keeps. GOGC and GOMEMLIMIT still decide
 	// when they are set.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(20)
+		debug.SetGCPercent(33)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := root().ExecuteContext(ctx)
