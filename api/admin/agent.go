@@ -38,10 +38,16 @@ type Mechanism struct {
 	Name   string `json:"name"`
 	On     bool   `json:"on"`               // new connections may use it
 	Reason string `json:"reason,omitempty"` // why not
-	Now    uint64 `json:"now"`              // connections at this moment
-	Total  uint64 `json:"total"`            // connections since the maps were created
-	// Left counts the connections that could have used it and did not, by the
-	// reason code; zero counts are left out.
+	// Now is how many connections it carries at this moment. One that the socket
+	// bypass carries is not counted for the fast path as well, although its
+	// handshake and its end take that.
+	Now uint64 `json:"now"`
+	// Total is how many it has taken over since the maps were created; those of
+	// the fast path include what the bypass carried then.
+	Total uint64 `json:"total"`
+	// Left counts what it did not take over, or gave back, by reason code; zero
+	// counts are left out. For the bypass late and slow are directions of a
+	// connection, full and share are sockets.
 	Left []Count `json:"left,omitempty"`
 }
 
@@ -89,6 +95,8 @@ type Problem struct {
 type Count struct {
 	Name  string `json:"name"`
 	Count uint64 `json:"count"`
+	// Meaning is one sentence about a reason code, where it is worth the room.
+	Meaning string `json:"meaning,omitempty"`
 }
 
 // Service is one service port as the node's kernel has it.
@@ -152,14 +160,15 @@ type Pod struct {
 	Netns     uint64   `json:"netnsCookie"`
 	Interface string   `json:"interface"`
 	Ifindex   uint32   `json:"ifindex"`
-	Mode      string   `json:"mode,omitempty"`   // tcx or clsact
-	Slow      string   `json:"slow,omitempty"`   // why its packets never skip the stack; empty: they may
-	Bypass    string   `json:"bypass,omitempty"` // the socket bypass: "enabled…", or "off: " and why
-	RxPackets uint64   `json:"rxPackets"`        // from the pod
-	RxBytes   uint64   `json:"rxBytes"`
-	TxPackets uint64   `json:"txPackets"` // to the pod
-	TxBytes   uint64   `json:"txBytes"`
-	Dropped   uint64   `json:"dropped"`
+	Mode      string   `json:"mode,omitempty"` // tcx or clsact
+	// Why its packets never take the fast path; empty: they may.
+	FastPathOff string `json:"fastPathOff,omitempty"`
+	Bypass      string `json:"bypass,omitempty"` // the socket bypass: "enabled…", or "off: " and why
+	RxPackets   uint64 `json:"rxPackets"`        // from the pod
+	RxBytes     uint64 `json:"rxBytes"`
+	TxPackets   uint64 `json:"txPackets"` // to the pod
+	TxBytes     uint64 `json:"txBytes"`
+	Dropped     uint64 `json:"dropped"`
 }
 
 // PodRequest announces a pod to the agent, before its first process starts.

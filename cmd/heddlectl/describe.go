@@ -148,10 +148,10 @@ func fastPath(p *admin.Pod) string {
 	switch {
 	case !p.Enrolled:
 		return "off: the pod is not captured"
-	case p.Slow != "":
-		return "off: " + p.Slow
+	case p.FastPathOff != "":
+		return "off: " + p.FastPathOff
 	}
-	return "with the captured pods of this node"
+	return "on, with the captured pods of this node"
 }
 
 // completeServices and completePods offer the names that the agents know.

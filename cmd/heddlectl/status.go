@@ -229,15 +229,17 @@ func renderFeatures(w io.Writer, features []admin.Feature) {
 	}
 }
 
-// renderMechanisms shows what serves connections. Why one is off stands among
-// the features.
+// renderMechanisms shows what carries connections, and why others were not. Why
+// a mechanism is off stands among the features.
 func renderMechanisms(w io.Writer, mechanisms []admin.Mechanism) {
 	for _, m := range mechanisms {
-		if m.On || m.Now > 0 {
-			line(w, "serves", "%s: %s now, %s in all", m.Name, plural(int(m.Now), "connection"), number(m.Total))
+		state := "on"
+		if !m.On {
+			state = "off"
 		}
-		if len(m.Left) > 0 {
-			line(w, "", "left to the stack: %s", counts(m.Left))
+		line(w, "carries", "%s (%s): %s now, %s in all", m.Name, state, plural(int(m.Now), "connection"), number(m.Total))
+		for _, c := range m.Left {
+			line(w, "", "%s %s: %s", number(c.Count), c.Name, c.Meaning)
 		}
 	}
 }

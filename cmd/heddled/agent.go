@@ -50,7 +50,7 @@ func (f *agentFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.config.StateDir, "state-dir", node.DefaultStateDir, "directory for the last good state")
 	flags.StringVar(&f.config.Zone, "zone", "", "zone of this node (default what the control plane says)")
 	flags.StringVar(&f.config.TC, "tc", node.DefaultTC, "how to attach to interfaces: auto, tcx or clsact")
-	flags.StringVar(&f.config.FastPath, "fast-path", node.DefaultFastPath, "let packets between pods of the node skip its network stack: auto (where the self-test passes) or off")
+	flags.StringVar(&f.config.FastPath, "fast-path", node.DefaultFastPath, "let packets between pods of the node skip its network stack: auto (where the kernel has nf_conntrack and nf_conntrack_netlink, and passes the self-test) or off")
 	flags.StringVar(&f.config.SocketBypass, "socket-bypass", node.DefaultSocketBypass, "auto: for pods that are labelled heddle.io/socket-bypass=enabled; off: for none")
 	flags.Uint32Var(&f.config.MaxPods, "max-pods", 0, "pods in the mesh on this node (default the built-in size, as for all --max flags)")
 	flags.Uint32Var(&f.config.MaxServices, "max-services", 0, "addresses and ports of services")
@@ -58,7 +58,7 @@ func (f *agentFlags) register(flags *pflag.FlagSet) {
 	flags.Uint32Var(&f.config.MaxClusters, "max-clusters", 0, "backends of services")
 	flags.Uint32Var(&f.config.MaxEndpoints, "max-endpoints", 0, "endpoints of all backends together")
 	flags.Uint32Var(&f.config.MaxMembers, "max-members", 0, "endpoints of services with affinity, or with UDP ports")
-	flags.Uint32Var(&f.config.MaxFast, "max-fast", 0, "connections between pods of the node that skip its network stack")
+	flags.Uint32Var(&f.config.MaxFast, "max-fast", 0, "connections between pods of the node that skip its network stack; one pod opens at most an eighth")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 }

@@ -345,7 +345,7 @@ func Status(s api.AgentStatus, v *View, t Tables) (api.AgentStatus, error) {
 		s.Mechanisms[i].Total = reasons[books[m.Name].served]
 		for _, r := range books[m.Name].left {
 			if n := reasons[r]; n > 0 {
-				s.Mechanisms[i].Left = append(s.Mechanisms[i].Left, api.Count{Name: r.String(), Count: n})
+				s.Mechanisms[i].Left = append(s.Mechanisms[i].Left, api.Count{Name: r.String(), Count: n, Meaning: r.Explain()})
 			}
 		}
 	}

@@ -126,6 +126,33 @@ func (k *Kernel) Bypassed() (int, error) { return k.bypass.count() }
 
 // count walks the map. A socket that is closed under the walk sends it back to
 // the start, so what was seen is remembered.
+// BypassedConnections is how many connections have sent bytes around TCP and are
+// open.
+func (k *Kernel) BypassedConnections() (int, error) {
+	type end struct {
+		addr bpf.Addr
+		port uint16
+	}
+	seen := map[[2]end]bool{}
+	var key bpf.SockKey
+	var credit bpf.CreditVal
+	it := k.maps[bpf.MapCredit].Iterate()
+	for it.Next(&key, &credit) {
+		if credit.Used == 0 {
+			continue
+		}
+		local, remote := end{key.Local, key.LocalPortBe}, end{key.Remote, key.RemotePortBe}
+		if seen[[2]end{remote, local}] {
+			continue // the other direction of one that is counted
+		}
+		seen[[2]end{local, remote}] = true
+	}
+	if err := it.Err(); err != nil {
+		return 0, fmt.Errorf("map %s: %w", bpf.MapCredit, err)
+	}
+	return len(seen), nil
+}
+
 func (b *bypass) count() (int, error) {
 	seen := map[string]bool{}
 	var at any

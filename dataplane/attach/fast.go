@@ -59,7 +59,7 @@ func (o *opening) fastPathFeature() Feature {
 	case err != nil:
 		return off("the self-test could not be made: %v", err)
 	case noticed != "":
-		return off("the self-test found that applications would notice: %s", noticed)
+		return off("the self-test found that applications would notice; it is repeated after the next boot, or when self-test.json is removed from the state directory and the agent restarted: %s", noticed)
 	}
 	return Feature{FastPath, true, "packets between pods of the node skip the network stack; the self-test found no difference to TCP without it"}
 }
@@ -132,12 +132,12 @@ type flows struct {
 // returns how many there are.
 func (f flows) prepare(selected func(bpf.FastVal) bool) (int, error) {
 	found, err := f.list(selected)
-	if err != nil || len(found) == 0 {
+	if len(found) == 0 {
 		return 0, err
 	}
-	conntrack, err := openConntrack()
-	if err != nil {
-		return len(found), err
+	conntrack, openErr := openConntrack()
+	if openErr != nil {
+		return len(found), errors.Join(err, openErr)
 	}
 	defer conntrack.close()
 	for _, flow := range found {
@@ -145,7 +145,7 @@ func (f flows) prepare(selected func(bpf.FastVal) bool) (int, error) {
 			return len(found), err
 		}
 	}
-	return len(found), nil
+	return len(found), err
 }
 
 // end removes the connections that are selected from the table, whether or not
@@ -184,10 +184,10 @@ func (f flows) list(selected func(bpf.FastVal) bool) ([]flow, error) {
 			break
 		}
 	}
-	// A connection that ended under the walk may have cut it short; those that
-	// it missed are found by the next one.
-	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
-		return nil, fmt.Errorf("map %s: %w", bpf.MapFast, err)
+	// A connection that ended under the walk may have cut it short. The caller
+	// tries again.
+	if err := it.Err(); err != nil {
+		return found, fmt.Errorf("map %s: %w", bpf.MapFast, err)
 	}
 	return found, nil
 }

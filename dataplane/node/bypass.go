@@ -74,13 +74,13 @@ func (s *now) bypass(m member) string {
 	case s.noBypass != "" && joins:
 		return "being switched off: " + s.noBypass
 	case !m.Bypass:
-		return "off: not asked for; label this pod and those it talks to heddle.io/socket-bypass=enabled"
+		return "off: not asked for; label this pod and those it talks to heddle.io/socket-bypass=enabled (no other value counts, and not on a namespace)"
 	case s.noBypass != "":
 		return "off: " + s.noBypass
 	case !s.programmed(m):
 		return "off: the pod is not captured"
 	case joins:
-		return "enabled, with the pods of this node that ask for it too"
+		return "on, with the pods of this node that ask for it too"
 	}
 	for _, p := range s.problems {
 		if p.Object == "socket bypass" {

@@ -107,7 +107,7 @@ func TestSocketBypass(t *testing.T) {
 	r.eventuallyBypass("off: not asked for")
 	client.word(true)
 	server.word(true)
-	r.eventuallyBypass("enabled")
+	r.eventuallyBypass("on")
 	exchange, hangUp := r.talk(client, server)
 	check := func(when string, want api.Mechanism) {
 		t.Helper()
@@ -125,7 +125,7 @@ func TestSocketBypass(t *testing.T) {
 		t.Fatalf("without an agent: %v", err)
 	}
 	kill = r.spawn()
-	r.eventuallyBypass("enabled")
+	r.eventuallyBypass("on")
 	check("restarted", api.Mechanism{Name: attach.SocketBypass, On: true, Now: 1, Total: 1})
 	kill()
 	r.config.SocketBypass = "off"

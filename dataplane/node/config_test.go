@@ -30,7 +30,7 @@ func TestValidateReportsEverything(t *testing.T) {
 	if !errors.Is(err, ErrConfig) {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{"--node", "no TLS", `--pins="pins"`, `--state-dir=""`, `--cgroup="cg"`, `--tc="xdp"`, `--socket-bypass="on"`, "--max-services", "at most 107 bytes"} {
+	for _, want := range []string{"--node", "no TLS", `--pins="pins"`, `--state-dir=""`, `--cgroup="cg"`, `--tc="xdp"`, `--fast-path="on"`, `--socket-bypass="on"`, "--max-services", "at most 107 bytes"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not reported in:\n%v", want, err)
 		}

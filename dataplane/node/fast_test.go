@@ -114,7 +114,7 @@ func TestShapedPodIsSlow(t *testing.T) {
 	slow := func() map[string]string {
 		out := map[string]string{}
 		for _, p := range a.Pods() {
-			out[p.Name] = p.Slow
+			out[p.Name] = p.FastPathOff
 		}
 		return out
 	}

@@ -6,32 +6,34 @@ import (
 )
 
 // mechanisms says which ways of moving bytes there are besides the stack, and
-// how many connections each serves now. The totals come from the tables.
+// how many connections each carries now. The totals come from the tables.
 func (n *Node) mechanisms() []api.Mechanism {
-	count := map[string]func() (int, error){
-		attach.FastPath: n.kernel.FastConnections,
-		attach.SocketBypass: func() (int, error) {
-			sockets, err := n.kernel.Bypassed()
-			return (sockets + 1) / 2, err
-		},
+	bypassed, fast := n.carried(n.kernel.BypassedConnections), n.carried(n.kernel.FastConnections)
+	now := map[string]int{
+		attach.SocketBypass: bypassed,
+		attach.FastPath:     max(fast-bypassed, 0), // of those it has the handshake and the end
 	}
 	var all []api.Mechanism
 	for _, f := range n.kernel.Features() {
-		now, ok := count[f.Name]
+		count, ok := now[f.Name]
 		if !ok {
 			continue
 		}
 		f = n.switched(f)
-		m := api.Mechanism{Name: f.Name, On: f.On}
+		m := api.Mechanism{Name: f.Name, On: f.On, Now: uint64(count)}
 		if !f.On {
 			m.Reason = f.Reason
 		}
-		connections, err := now()
-		if err != nil {
-			n.c.Log.Warn("connections of a mechanism cannot be counted", "mechanism", f.Name, "error", err)
-		}
-		m.Now = uint64(max(connections, 0))
 		all = append(all, m)
 	}
 	return all
+}
+
+// carried counts connections, as far as that is possible.
+func (n *Node) carried(count func() (int, error)) int {
+	connections, err := count()
+	if err != nil {
+		n.c.Log.Warn("connections cannot be counted", "error", err)
+	}
+	return max(connections, 0)
 }

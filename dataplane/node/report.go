@@ -155,7 +155,7 @@ func (s *now) programmed(m member) bool {
 func (s *now) pod(m member) api.Pod {
 	p := api.Pod{
 		Namespace: m.Namespace, Name: m.Name, Reason: m.Reason,
-		Enrolled: s.programmed(m), Netns: m.Cookie, Interface: m.Interface, Ifindex: m.Ifindex, Mode: m.mode, Slow: m.slow,
+		Enrolled: s.programmed(m), Netns: m.Cookie, Interface: m.Interface, Ifindex: m.Ifindex, Mode: m.mode, FastPathOff: m.slow,
 	}
 	for _, a := range m.Addresses {
 		p.Addresses = append(p.Addresses, a.String())

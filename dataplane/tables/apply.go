@@ -57,6 +57,9 @@ func (t *Tables) apply(op plan.Op) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if ifindex, ok := op.Key.(uint32); ok && op.Map == bpf.MapIfStats {
+		delete(t.ifaces, ifindex) // it counts anew
+	}
 	switch {
 	case op.Delete:
 		t.entries[op.Map]--

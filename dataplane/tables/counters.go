@@ -3,6 +3,7 @@ package tables
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 
@@ -78,7 +79,27 @@ func (t *Tables) IfaceStats() (map[uint32]bpf.IfaceStat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", bpf.MapIfStats, err)
 	}
-	return all, t.addFast(all)
+	if err := t.addFast(all); err != nil {
+		return nil, err
+	}
+	return t.atLeast(all), nil
+}
+
+// atLeast keeps counters from falling: a connection that leaves the fast path
+// between two looks is in neither.
+func (t *Tables) atLeast(all map[uint32]bpf.IfaceStat) map[uint32]bpf.IfaceStat {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ifindex, s := range all {
+		before := t.ifaces[ifindex]
+		all[ifindex] = bpf.IfaceStat{
+			RxPackets: max(s.RxPackets, before.RxPackets), RxBytes: max(s.RxBytes, before.RxBytes),
+			TxPackets: max(s.TxPackets, before.TxPackets), TxBytes: max(s.TxBytes, before.TxBytes),
+			Dropped: max(s.Dropped, before.Dropped),
+		}
+	}
+	t.ifaces = maps.Clone(all)
+	return all
 }
 
 // addFast adds what connections on the fast path have moved so far. One that

@@ -264,4 +264,15 @@ func TestIfaceStatsOfFastConnections(t *testing.T) {
 	if err != nil || all[5] != want || len(all) != 1 {
 		t.Errorf("counted %+v, %v, want %+v for interface 5 alone", all, err, want)
 	}
+	// It has left hd_fast, and the program has not added it to hd_if_stats yet.
+	if err := tables.maps[bpf.MapFast].Delete(bpf.FastKey{}); err != nil {
+		t.Fatal(err)
+	}
+	if all, err = tables.IfaceStats(); err != nil || all[5] != want {
+		t.Errorf("counters fell to %+v, %v", all[5], err)
+	}
+	mustApply(t, tables, []plan.Op{{Map: bpf.MapIfStats, Key: uint32(5), Value: bpf.IfaceStat{}}})
+	if all, err = tables.IfaceStats(); err != nil || all[5] != (bpf.IfaceStat{}) {
+		t.Errorf("the next pod of the interface begins with %+v, %v", all[5], err)
+	}
 }

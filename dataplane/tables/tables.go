@@ -19,7 +19,8 @@ type Tables struct {
 	writing sync.Mutex // held by Read and Apply
 
 	mu      sync.Mutex
-	entries map[string]int // of the maps that only Apply writes, since Read
+	entries map[string]int           // of the maps that only Apply writes, since Read
+	ifaces  map[uint32]bpf.IfaceStat // as they were last shown, by ifindex
 }
 
 // New returns the tables of these maps, by their bpf.Map names. A map that is

@@ -124,7 +124,12 @@ func TestFastPathFallsBack(t *testing.T) {
 				}
 				return nil
 			})
-			if out := m.nodeRun("node1", "", "nft", "list", "counter", "inet", "node", "invalid"); name != "out of the mesh" && name != "switched off" && !strings.Contains(out, "packets 0 ") {
+			// While connections go over to the stack, one that sends between the
+			// moment that conntrack is told and the next look at the table may
+			// lose a packet, which it sends again.
+			out := m.nodeRun("node1", "", "nft", "list", "counter", "inet", "node", "invalid")
+			t.Logf("out of place for conntrack: %s", out)
+			if name != "out of the mesh" && name != "switched off" && !strings.Contains(out, "packets 0 ") {
 				t.Errorf("packets were out of place: %s", out)
 			}
 		})
