@@ -193,7 +193,8 @@ type heddleHandshakeVal struct {
 type heddleIfaceFlag uint32
 
 const (
-	heddleIfaceFlagIFACE_FAST heddleIfaceFlag = 1
+	heddleIfaceFlagIFACE_FAST    heddleIfaceFlag = 1
+	heddleIfaceFlagIFACE_TRACKED heddleIfaceFlag = 2
 )
 
 type heddleIfaceStat struct {
@@ -288,7 +289,8 @@ const (
 	heddleReasonREASON_BYPASS_ULP        heddleReason = 26
 	heddleReasonREASON_BYPASS_LATE       heddleReason = 27
 	heddleReasonREASON_BYPASS_SLOW       heddleReason = 28
-	heddleReasonREASON_MAX               heddleReason = 29
+	heddleReasonREASON_FAST_UNTRACKED    heddleReason = 29
+	heddleReasonREASON_MAX               heddleReason = 30
 )
 
 type heddleRefusalKey struct {

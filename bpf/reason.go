@@ -26,6 +26,7 @@ const (
 	ReasonFastBarred      = heddleReasonREASON_FAST_BARRED
 	ReasonFastTranslated  = heddleReasonREASON_FAST_TRANSLATED
 	ReasonFastMTU         = heddleReasonREASON_FAST_MTU
+	ReasonFastUntracked   = heddleReasonREASON_FAST_UNTRACKED
 	ReasonBypassed        = heddleReasonREASON_BYPASSED
 	ReasonBypassFull      = heddleReasonREASON_BYPASS_FULL
 	ReasonBypassShare     = heddleReasonREASON_BYPASS_SHARE
@@ -84,6 +85,8 @@ var reasons = [reasonMax]struct{ code, explain string }{
 		"The connection stays on the network stack: which translates its addresses, or its handshake was not seen whole."},
 	ReasonFastMTU: {"fast_mtu",
 		"The packet took the network stack: it is longer than the other pod's interface takes, and the stack tells the sender."},
+	ReasonFastUntracked: {"fast_untracked",
+		"The connection stays on the network stack: conntrack has it in a zone of its own, or does not track it, and could not be told of its end."},
 	ReasonBypassed: {"bypassed",
 		"Counted: a connection between two pods of this node whose bytes go from socket to socket, because both pods carry heddle.io/socket-bypass=enabled."},
 	ReasonBypassFull: {"bypass_full",

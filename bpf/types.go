@@ -76,6 +76,7 @@ const (
 	ConnEstablished  = heddleConnFlagCONN_ESTABLISHED
 	ConnAccepted     = heddleConnFlagCONN_ACCEPTED
 	IfaceFast        = heddleIfaceFlagIFACE_FAST
+	IfaceTracked     = heddleIfaceFlagIFACE_TRACKED
 )
 
 // AddrFrom returns an address as the maps hold it: 16 bytes, IPv4 mapped into

@@ -190,6 +190,7 @@ int hd_recv(__u64 *ctx)
 	int flags = ctx[2];
 	struct credit_val *credit;
 	struct bypass_val *own;
+	__s64 waiting;
 
 	if (length <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) || !sk)
 		return 0;
@@ -197,8 +198,12 @@ int hd_recv(__u64 *ctx)
 	if (!own)
 		return 0;
 	credit = bpf_map_lookup_elem(&hd_credit, &own->self);
-	if (credit)
-		__sync_fetch_and_add(&credit->waiting, -(__s64)length);
+	if (!credit)
+		return 0;
+	/* What came over TCP is read here as well, and is no credit. */
+	waiting = credit->waiting;
+	if (waiting > 0)
+		__sync_fetch_and_add(&credit->waiting, -(length < waiting ? length : waiting));
 	return 0;
 }
 

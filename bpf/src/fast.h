@@ -70,35 +70,55 @@ static __noinline bool fast_remove(const struct fast_key *key)
 	return true;
 }
 
-/* Lets conntrack forget a connection whose end it does not see. */
-static __noinline int forget_conntrack(struct __sk_buff *skb, const struct segment *s)
+/* Finds a connection in conntrack's default zone; the caller releases it. */
+static __always_inline struct nf_conn *tracked(struct __sk_buff *skb, const struct segment *s)
 {
 	struct bpf_ct_opts opts = { .netns_id = BPF_F_CURRENT_NETNS, .l4proto = IPPROTO_TCP };
 	struct bpf_sock_tuple tuple = {};
-	struct nf_conn *conn;
 
-	if (!s)
-		return 0;
 	if (s->is4) {
 		tuple.ipv4.saddr = addr_word(&s->key.addr[0], 3);
 		tuple.ipv4.daddr = addr_word(&s->key.addr[1], 3);
 		tuple.ipv4.sport = s->key.port_be[0];
 		tuple.ipv4.dport = s->key.port_be[1];
-		conn = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
-	} else {
-		for (int i = 0; i < 4; i++) {
-			tuple.ipv6.saddr[i] = addr_word(&s->key.addr[0], i);
-			tuple.ipv6.daddr[i] = addr_word(&s->key.addr[1], i);
-		}
-		tuple.ipv6.sport = s->key.port_be[0];
-		tuple.ipv6.dport = s->key.port_be[1];
-		conn = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv6), &opts, sizeof(opts));
+		return bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
 	}
+	for (int i = 0; i < 4; i++) {
+		tuple.ipv6.saddr[i] = addr_word(&s->key.addr[0], i);
+		tuple.ipv6.daddr[i] = addr_word(&s->key.addr[1], i);
+	}
+	tuple.ipv6.sport = s->key.port_be[0];
+	tuple.ipv6.dport = s->key.port_be[1];
+	return bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv6), &opts, sizeof(opts));
+}
+
+/* Lets conntrack forget a connection whose end it does not see. */
+static __noinline int forget_conntrack(struct __sk_buff *skb, const struct segment *s)
+{
+	struct nf_conn *conn;
+
+	if (!s)
+		return 0;
+	conn = tracked(skb, s);
 	if (!conn)
 		return 0;
 	bpf_ct_change_timeout(conn, 0);
 	bpf_ct_release(conn);
 	return 0;
+}
+
+/* Whether conntrack has a connection where it can be told of its end. */
+static __noinline bool known_to_conntrack(struct __sk_buff *skb, const struct segment *s)
+{
+	struct nf_conn *conn;
+
+	if (!s)
+		return false;
+	conn = tracked(skb, s);
+	if (!conn)
+		return false;
+	bpf_ct_release(conn);
+	return true;
 }
 
 /* Follows the end of a connection. It is over when both FINs are acknowledged,
@@ -156,6 +176,10 @@ static __always_inline int fast_forward(struct __sk_buff *skb)
 		forget_conntrack(skb, &s);
 	if (!rewrite_segment(skb, &s, &to))
 		return TC_NEXT;
+	/* On a bridge it is addressed to the other pod, and for the node's end
+	 * somebody else's. Before Linux 6.15 the pod would take it for that, too. */
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
 	return bpf_redirect_peer(to.ifindex, 0);
 }
 
@@ -171,7 +195,7 @@ static __always_inline bool read_eth(struct __sk_buff *skb, __u8 *eth)
 
 /* The handshake is complete. */
 static __always_inline void fast_start(struct __sk_buff *skb, const struct segment *s,
-				       const struct handshake_val *hand)
+				       const struct handshake_val *hand, bool tracking)
 {
 	__u32 client = hand->client & 1;
 	struct fast_val flow = { .tag = tag_of(&s->key), .client = client };
@@ -180,6 +204,10 @@ static __always_inline void fast_start(struct __sk_buff *skb, const struct segme
 
 	if (!read_eth(skb, to_server.eth))
 		return;
+	if (tracking && !known_to_conntrack(skb, s)) {
+		count_reason(REASON_FAST_UNTRACKED);
+		return;
+	}
 	__builtin_memcpy(to_client.eth, hand->eth, sizeof(to_client.eth));
 	if (client) {
 		flow.end[1] = to_client;
@@ -231,7 +259,7 @@ static __always_inline void on_syn_ack_out(struct __sk_buff *skb, const struct s
 }
 
 static __always_inline void on_ack_out(struct __sk_buff *skb, const struct segment *s, __u32 from,
-				       __u32 to)
+				       __u32 to, bool tracking)
 {
 	struct handshake_val *hand = bpf_map_lookup_elem(&hd_handshakes, &s->key), copy;
 
@@ -244,7 +272,7 @@ static __always_inline void on_ack_out(struct __sk_buff *skb, const struct segme
 	if (bpf_map_delete_elem(&hd_handshakes, &s->key))
 		return; /* another packet was faster, or it was evicted */
 	if (!(s->flags & (TCP_FIN | TCP_RST)))
-		fast_start(skb, s, &copy);
+		fast_start(skb, s, &copy, tracking);
 }
 
 /* Watches a packet that leaves the stack for a pod. */
@@ -272,19 +300,19 @@ static __always_inline void fast_learn(struct __sk_buff *skb, const struct iface
 		on_syn_ack_out(skb, &s, from, to);
 		break;
 	case TCP_ACK:
-		on_ack_out(skb, &s, from, to);
+		on_ack_out(skb, &s, from, to, iface->flags & IFACE_TRACKED);
 		break;
 	}
 }
 
-/* Ends a connection's fast path for user space: the packet is its fast_key.
+/* Ends a connection's fast path for user space: the packet carries its fast_key.
  * A program, because only programs change hd_fast_use without losing a count. */
 SEC("tc")
 int hd_fast_end(struct __sk_buff *skb)
 {
 	struct fast_key key;
 
-	if (bpf_skb_load_bytes(skb, 0, &key, sizeof(key)))
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &key, sizeof(key)))
 		return TC_DROP;
 	fast_remove(&key);
 	return TC_NEXT;

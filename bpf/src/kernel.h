@@ -12,6 +12,7 @@ typedef unsigned int __u32;
 typedef int __s32;
 typedef unsigned long long __u64;
 typedef long long __s64;
+typedef long long __s64;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef _Bool bool;
@@ -67,6 +68,7 @@ static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static __u32 (*bpf_get_prandom_u32)(void) = (void *)7;
 static long (*bpf_skb_store_bytes)(void *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
 static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
+static long (*bpf_skb_change_type)(void *skb, __u32 type) = (void *)32;
 static long (*bpf_skb_pull_data)(void *skb, __u32 len) = (void *)39;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*bpf_sock_ops_cb_flags_set)(void *ctx, __u32 flags) = (void *)59;
@@ -84,6 +86,7 @@ static int (*bpf_set_retval)(int retval) = (void *)187; /* Linux 5.18 */
 static void *(*bpf_skc_to_mptcp_sock)(void *sk) = (void *)196; /* Linux 5.19 */
 
 enum { BPF_MTU_CHK_SEGS = 1 };
+enum { PACKET_HOST = 0 };
 
 /* Contexts. */
 #define __pointer(type, name)          \

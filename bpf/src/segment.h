@@ -94,6 +94,8 @@ static __always_inline bool read_segment6(struct __sk_buff *skb, struct segment 
 		return false;
 	addr_set6(&from, ip->saddr);
 	addr_set6(&to, ip->daddr);
+	if (addr_is4(&from) || addr_is4(&to)) /* never on a wire, and the key of another connection */
+		return false;
 	s->ttl = ip->hop_limit;
 	s->is4 = false;
 	read_tcp(s, tcp, skb->len - ETH_HLEN - sizeof(*ip), &from, &to);

@@ -15,7 +15,9 @@ static __always_inline bool take_share(void *shares, const void *owner, __u64 li
 	}
 	if (!taken)
 		return false;
-	if (__sync_fetch_and_add(taken, 1) < limit)
+	/* Signed: should a count ever be given back twice, the owner does not lose
+	 * its share for good. */
+	if ((__s64)__sync_fetch_and_add(taken, 1) < (__s64)limit)
 		return true;
 	__sync_fetch_and_add(taken, -1);
 	return false;

@@ -61,7 +61,8 @@ enum reason {
 	REASON_BYPASS_ULP = 26,      /* setsockopt refused: TLS on a bypassed socket */
 	REASON_BYPASS_LATE = 27,     /* one direction stays on TCP: its first bytes went that way */
 	REASON_BYPASS_SLOW = 28,     /* one direction goes on over TCP: its reader is behind */
-	REASON_MAX = 29,
+	REASON_FAST_UNTRACKED = 29,  /* stays on the stack: conntrack has it in another zone, or not at all */
+	REASON_MAX = 30,
 };
 
 enum pod_flag {
@@ -245,7 +246,8 @@ struct refusal_key {
 #define MAX_POD_ADDRS 4
 
 enum iface_flag {
-	IFACE_FAST = 1, /* nothing but Heddle looks at its packets: they may skip the stack */
+	IFACE_FAST = 1,    /* nothing but Heddle looks at its packets: they may skip the stack */
+	IFACE_TRACKED = 2, /* conntrack is in use on the node: it has to know a fast connection */
 };
 
 struct iface_val {

@@ -249,7 +249,7 @@ func renderMechanisms(w io.Writer, mechanisms []admin.Mechanism) {
 var passing = []string{
 	"balanced", "affinity", "not_service", "not_enrolled", "own_socket", "protocol", "service_unhooked",
 	"bypassed", "bypass_full", "bypass_share", "bypass_late", "bypass_slow",
-	"fast_path", "fast_full", "fast_share", "fast_barred", "fast_translated", "fast_mtu",
+	"fast_path", "fast_full", "fast_share", "fast_barred", "fast_translated", "fast_untracked", "fast_mtu",
 }
 
 func renderReasons(w io.Writer, reasons []admin.Count) {

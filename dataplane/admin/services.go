@@ -327,7 +327,7 @@ var books = map[string]struct {
 	served bpf.Reason
 	left   []bpf.Reason // why others were not
 }{
-	"fast_path":     {bpf.ReasonFastPath, []bpf.Reason{bpf.ReasonFastFull, bpf.ReasonFastShare, bpf.ReasonFastBarred, bpf.ReasonFastTranslated}},
+	"fast_path":     {bpf.ReasonFastPath, []bpf.Reason{bpf.ReasonFastFull, bpf.ReasonFastShare, bpf.ReasonFastBarred, bpf.ReasonFastTranslated, bpf.ReasonFastUntracked}},
 	"socket_bypass": {bpf.ReasonBypassed, []bpf.Reason{bpf.ReasonBypassFull, bpf.ReasonBypassShare, bpf.ReasonBypassLate, bpf.ReasonBypassSlow}},
 }
 

@@ -86,18 +86,27 @@ func (o *opening) leaveFastPath() error {
 	if n > 0 {
 		o.Log.Info("connections leave the fast path", "connections", n)
 	}
-	return err
+	if err != nil {
+		o.Log.Warn("conntrack cannot be told of connections that leave the fast path; some may stall", "error", err)
+	}
+	return nil
 }
 
 // sweepFastPath forgets them, and with the fast path on those of interfaces that
 // went away while no agent ran.
+// What cannot be ended is harmless with the fast path off, and swept
+// again later with it on.
 func (o *opening) sweepFastPath() error {
-	if !o.on(FastPath) {
-		return o.flows().end(everyFlow)
+	selected := everyFlow
+	if o.on(FastPath) {
+		selected = func(v bpf.FastVal) bool {
+			return !o.tc.attached[v.End[0].Ifindex] || !o.tc.attached[v.End[1].Ifindex]
+		}
 	}
-	return o.flows().end(func(v bpf.FastVal) bool {
-		return !o.tc.attached[v.End[0].Ifindex] || !o.tc.attached[v.End[1].Ifindex]
-	})
+	if err := o.flows().end(selected); err != nil {
+		o.Log.Warn("connections cannot be swept off the fast path", "error", err)
+	}
+	return nil
 }
 
 func everyFlow(bpf.FastVal) bool { return true }
@@ -140,29 +149,64 @@ func (f flows) prepare(selected func(bpf.FastVal) bool) (int, error) {
 		return len(found), errors.Join(err, openErr)
 	}
 	defer conntrack.close()
+	failed := &failures{}
+	failed.add(err)
 	for _, flow := range found {
-		if err := conntrack.tolerate(flow.client, flow.server); err != nil {
-			return len(found), err
-		}
+		failed.add(conntrack.tolerate(flow.client, flow.server))
 	}
-	return len(found), err
+	return len(found), failed.err()
 }
 
-// end removes the connections that are selected from the table, whether or not
-// conntrack could be told.
+// end takes the connections that are selected off the fast path, each after
+// conntrack was told, as far as it could be. After an error the caller tries
+// again.
 func (f flows) end(selected func(bpf.FastVal) bool) error {
-	_, err := f.prepare(selected)
-	found, listErr := f.list(selected)
-	errs := []error{err, listErr}
-	for _, flow := range found {
-		errs = append(errs, bpf.EndFast(f.program, flow.key))
+	found, err := f.list(selected)
+	if len(found) == 0 {
+		return err
 	}
-	return errors.Join(errs...)
+	conntrack, openErr := openConntrack()
+	if openErr == nil {
+		defer conntrack.close()
+	}
+	failed := &failures{}
+	failed.add(err)
+	failed.add(openErr)
+	for _, flow := range found {
+		if openErr == nil {
+			failed.add(conntrack.tolerate(flow.client, flow.server))
+		}
+		failed.add(bpf.EndFast(f.program, flow.key))
+	}
+	return failed.err()
+}
+
+// failures keeps the first error of many alike, and how many there were.
+type failures struct {
+	first error
+	count int
+}
+
+func (f *failures) add(err error) {
+	if err == nil {
+		return
+	}
+	if f.count++; f.count == 1 {
+		f.first = err
+	}
+}
+
+func (f *failures) err() error {
+	if f.count > 1 {
+		return fmt.Errorf("%w (and %d more errors)", f.first, f.count-1)
+	}
+	return f.first
 }
 
 // flow is an element of hd_fast.
 type flow struct {
 	key            bpf.FastKey
+	val            bpf.FastVal
 	client, server netip.AddrPort
 }
 
@@ -179,7 +223,7 @@ func (f flows) list(selected func(bpf.FastVal) bool) ([]flow, error) {
 		end := func(i uint32) netip.AddrPort {
 			return netip.AddrPortFrom(bpf.AddrOf(key.Addr[i]), bpf.Port(key.PortBe[i]))
 		}
-		found = append(found, flow{key, end(client), end(1 - client)})
+		found = append(found, flow{key, val, end(client), end(1 - client)})
 		if len(found) == int(f.table.MaxEntries()) {
 			break
 		}

@@ -50,7 +50,7 @@ func newFastRig(t testing.TB, r *rig) *fastRig {
 // permit lets an interface take part in the fast path.
 func (f *fastRig) permit(ifindex uint32, pod *nettest.Pod) {
 	f.Helper()
-	val := bpf.IfaceVal{Netns: pod.Cookie(), AddrCount: 2, Flags: bpf.IfaceFast}
+	val := bpf.IfaceVal{Netns: pod.Cookie(), AddrCount: 2, Flags: bpf.IfaceFast | bpf.IfaceTracked}
 	val.Addr[0], val.Addr[1] = bpf.AddrFrom(pod.IPv4), bpf.AddrFrom(pod.IPv6)
 	f.put(bpf.MapIfaces, ifindex, val)
 }

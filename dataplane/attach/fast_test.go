@@ -77,89 +77,9 @@ func TestFastHalfClosed(t *testing.T) {
 
 // Connections continue when their pod leaves the mesh, or the agent comes back
 // with the fast path switched off, although conntrack has missed their packets.
-func TestFastPathIsLeft(t *testing.T) {
-	leave := map[string]func(f *fastRig){
-		"client detached": func(f *fastRig) { f.detach(f.clientIf) },
-		"server detached": func(f *fastRig) { f.detach(f.serverIf) },
-		"one interface":   func(f *fastRig) { f.leave(f.clientIf) },
-		"switched off": func(f *fastRig) {
-			f.options.FastPath = FastPathOff
-			f.reopen()
-		},
-		"self-test fails": func(f *fastRig) {
-			f.options.SelfTest = func(*Trial) (string, error) { return "a row differs", nil }
-			f.reopen()
-			if f.kernel.HasFastPath() {
-				f.Error("the fast path is on")
-			}
-		},
-	}
-	for name, change := range leave {
-		t.Run(name, func(t *testing.T) {
-			inBothModesFast(t, func(t *testing.T, f *fastRig) {
-				var open []*net.TCPConn
-				for _, e := range f.servers {
-					for range 20 {
-						c := f.connect(e)
-						for range 20 { // beyond the window that conntrack knows
-							if err := exchange(c, strings.Repeat("x", 64<<10)); err != nil {
-								t.Fatal(err)
-							}
-						}
-						open = append(open, c)
-					}
-				}
-				if f.now() != len(open) {
-					t.Fatalf("%d connections on the fast path, want %d", f.now(), len(open))
-				}
-				change(f)
-				if f.now() != 0 {
-					t.Errorf("%d connections are still on the fast path", f.now())
-				}
-				for _, c := range open {
-					if err := exchange(c, "still here"); err != nil {
-						t.Fatalf("after the change: %v", err)
-					}
-					c.Close()
-				}
-				f.settled()
-			})
-		})
-	}
-}
-
 // A new agent takes the fast path over as it is.
-func TestFastPathSurvivesRestart(t *testing.T) {
-	inBothModesFast(t, func(t *testing.T, f *fastRig) {
-		c := f.connect(f.servers[0])
-		f.reopen()
-		if err := exchange(c, "still here"); err != nil {
-			t.Fatal(err)
-		}
-		if f.now() != 1 {
-			t.Errorf("%d connections on the fast path, want 1", f.now())
-		}
-		c.Close()
-		f.settled()
-	})
-}
-
 // What connections of an interface left behind that went away while no agent
 // ran is swept by the next one.
-func TestFastPathIsSweptAtStart(t *testing.T) {
-	inBothModesFast(t, func(t *testing.T, f *fastRig) {
-		f.connect(f.servers[0])
-		if err := f.kernel.Close(); err != nil {
-			t.Fatal(err)
-		}
-		f.node.Unlink(t, "server")
-		f.open()
-		if f.now() != 0 || f.use(f.clientIf) != 0 {
-			t.Errorf("%d connections on the fast path, share of %d; want none", f.now(), f.use(f.clientIf))
-		}
-	})
-}
-
 // What does not fit stays on the stack, and works.
 func TestFastPathIsBounded(t *testing.T) {
 	r := newRig(t)
@@ -201,38 +121,6 @@ func TestFastPathIsBounded(t *testing.T) {
 }
 
 // What an earlier connection left behind does not catch a new one of its name.
-func TestFastPathForgetsStale(t *testing.T) {
-	inBothModesFast(t, func(t *testing.T, f *fastRig) {
-		fd := f.socket(f.client.NS, unix.AF_INET, unix.SOCK_STREAM, 0)
-		if err := unix.Bind(fd, sockaddr(unix.AF_INET, netip.AddrPortFrom(f.client.IPv4, 0))); err != nil {
-			t.Fatal(err)
-		}
-		local, err := unix.Getsockname(fd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		from, to := addrPort(t, local), f.servers[0].AddrPort
-		stale := bpf.FastKey{
-			Addr:   [2]bpf.Addr{bpf.AddrFrom(from.Addr()), bpf.AddrFrom(to.Addr())},
-			PortBe: [2]uint16{bpf.PortBE(from.Port()), bpf.PortBE(to.Port())},
-		}
-		if stale.PortBe[0] > stale.PortBe[1] {
-			stale.Addr[0], stale.Addr[1] = stale.Addr[1], stale.Addr[0]
-			stale.PortBe[0], stale.PortBe[1] = stale.PortBe[1], stale.PortBe[0]
-		}
-		const gone = 4711 // an interface
-		f.put(bpf.MapFast, stale, bpf.FastVal{End: [2]bpf.FastEnd{{Ifindex: gone}, {Ifindex: gone}}})
-		if err := unix.Connect(fd, sockaddr(unix.AF_INET, to)); err != nil {
-			t.Fatal(err)
-		}
-		wantGreeting(t, fdConn(fd), "pod")
-		found, err := f.kernel.flows.list(everyFlow)
-		if err != nil || len(found) != 1 || found[0].client != from {
-			t.Errorf("the fast path has %v (%v), want the new connection", found, err)
-		}
-	})
-}
-
 // The rules of a CNI plugin have their say: no handshake, no fast path.
 func TestFastPathKeepsPolicy(t *testing.T) {
 	inBothModesFast(t, func(t *testing.T, f *fastRig) {
@@ -518,4 +406,27 @@ func TestFastPathUplinkMTU(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An IPv4 connection does not move frames that are IPv6 with the same addresses
+// inside: those meet the floor.
+func TestFastPathMappedAddresses(t *testing.T) {
+	inBothModesFast(t, func(t *testing.T, f *fastRig) {
+		c := f.connect(f.servers[0])
+		spoofed := f.reasons(bpf.ReasonSpoofedSource)
+		local := c.LocalAddr().(*net.TCPAddr).AddrPort()
+		segment := tcp4(local, f.servers[0].AddrPort, 0x04)[20:] // RST
+		packet := udp6(netip.AddrFrom16(local.Addr().As16()), netip.AddrFrom16(f.server.IPv4.As16()), 0, "")
+		packet[6] = unix.IPPROTO_TCP
+		f.frames(f.client).send(unix.ETH_P_IPV6, append(packet[:40], segment...))
+		f.eventually(func() error {
+			if n := f.reasons(bpf.ReasonSpoofedSource) - spoofed; n != 1 {
+				return fmt.Errorf("%d frames dropped, want 1", n)
+			}
+			return nil
+		})
+		if err := exchange(c, "still here"); err != nil || f.now() != 1 {
+			t.Errorf("%v; %d connections on the fast path, want 1", err, f.now())
+		}
+	})
 }

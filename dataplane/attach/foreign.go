@@ -14,15 +14,18 @@ import (
 var plainQdiscs = map[string]bool{"noqueue": true, "pfifo_fast": true, "fq_codel": true, "fq": true, "pfifo": true, "mq": true, "clsact": true}
 
 // Foreign says of each interface what, other than Heddle, looks at its packets:
-// a queueing discipline that shapes them, filters or programs. They must not
-// skip that. The answer is empty when there is nothing, or when the interface is
-// gone.
+// a queueing discipline that shapes them, filters, programs or a switch. They
+// must not skip that. The answer is empty when there is nothing, or when the
+// interface is gone.
 func (k *Kernel) Foreign(ifindexes []uint32) (map[uint32]string, error) {
 	qdiscs, err := netlink.QdiscList(nil)
 	if err != nil {
 		return nil, fmt.Errorf("list qdiscs: %w", err)
 	}
-	found := make(map[uint32]string, len(ifindexes))
+	found, err := unsuitable()
+	if err != nil {
+		return nil, err
+	}
 	filtered := map[uint32]bool{}
 	for _, q := range qdiscs {
 		ifindex, kind := uint32(q.Attrs().LinkIndex), q.Type()
@@ -30,7 +33,7 @@ func (k *Kernel) Foreign(ifindexes []uint32) (map[uint32]string, error) {
 			filtered[ifindex] = true
 		}
 		if !plainQdiscs[kind] {
-			found[ifindex] = "queueing discipline " + kind
+			found[ifindex] = "a queueing discipline, " + kind + ", is on its interface"
 		}
 	}
 	k.tc.mu.Lock()
@@ -41,6 +44,33 @@ func (k *Kernel) Foreign(ifindexes []uint32) (map[uint32]string, error) {
 		}
 		if found[ifindex], err = k.tc.foreignLocked(ifindex, filtered[ifindex]); err != nil {
 			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// unsuitable names the interfaces that are no pair with one in a pod, which is
+// what packets can be redirected through, and those that belong to something
+// that is no plain bridge: a virtual switch has rules of its own.
+func unsuitable() (map[uint32]string, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	kinds := make(map[int]string, len(links))
+	for _, l := range links {
+		kinds[l.Attrs().Index] = l.Type()
+	}
+	found := map[uint32]string{}
+	for _, l := range links {
+		a := l.Attrs()
+		switch master, enslaved := kinds[a.MasterIndex]; {
+		case l.Type() != "veth":
+			found[uint32(a.Index)] = "its interface is no veth but a " + l.Type()
+		case a.MasterIndex != 0 && (!enslaved || master != "bridge"):
+			found[uint32(a.Index)] = "its interface belongs to a switch of type " + master
+		case a.Xdp != nil && a.Xdp.Attached:
+			found[uint32(a.Index)] = "an XDP program is on its interface"
 		}
 	}
 	return found, nil
@@ -75,7 +105,7 @@ func foreignFilter(d direction, ifindex uint32) (string, error) {
 		if f.Attrs().Handle == 0 {
 			continue // the head of a chain, not a filter
 		}
-		return "a tc filter of type " + f.Type(), nil
+		return "a tc filter of type " + f.Type() + " is on its interface", nil
 	}
 	return "", nil
 }
@@ -100,7 +130,7 @@ func (t *interfaces) foreignLink(d direction, ifindex uint32) (string, error) {
 	own, _ := info.ID()
 	for _, p := range result.Programs {
 		if p.ID != own {
-			return "tcx program " + programName(p.ID), nil
+			return "tcx program " + programName(p.ID) + " is on its interface", nil
 		}
 	}
 	return "", nil

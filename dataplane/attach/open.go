@@ -46,6 +46,7 @@ type Kernel struct {
 	maps     map[string]*ebpf.Map
 	why      *ebpf.Program
 	flows    flows
+	seen     map[bpf.FastKey]sight // of SweepFastPath's caller
 	features []Feature
 	tc       *interfaces
 	bypass   *bypass

@@ -8,6 +8,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"heddle.io/heddle/bpf"
 )
 
 // Remove takes Heddle out of the kernel: hooks, interfaces of the calling
@@ -38,12 +40,13 @@ func Remove(o Options) error {
 
 // removeAll goes on after an error, so that as little as possible stays.
 func (p pins) removeAll() error {
-	errs := []error{p.detachLinks()}
+	errs := []error{p.leaveFastPath(), p.detachLinks()}
 	filtered, err := filteredInterfaces()
 	errs = append(errs, err)
 	for ifindex := range filtered {
 		errs = append(errs, removeFilters(ifindex))
 	}
+	errs = append(errs, p.leaveFastPath()) // what came meanwhile
 	for _, dir := range []string{linksDir, stagedDir, switchDir, mapsDir} {
 		errs = append(errs, p.clear(dir))
 	}
@@ -51,6 +54,18 @@ func (p pins) removeAll() error {
 		return fmt.Errorf("remove Heddle from the kernel: %w", err)
 	}
 	return remove(string(p))
+}
+
+// leaveFastPath tells conntrack of the connections that are about to continue on
+// the stack.
+func (p pins) leaveFastPath() error {
+	m, err := openMap(p.path(mapsDir, bpf.MapFast))
+	if err != nil || m == nil {
+		return err
+	}
+	defer m.Close()
+	_, err = flows{table: m}.prepare(everyFlow)
+	return err
 }
 
 // detachLinks ends the hooks that translate before those that answer for it.

@@ -21,6 +21,7 @@ func (l *loop) check() time.Duration {
 	}
 	clear(l.modes)  // attach to all of them again
 	clear(l.barred) // and look at who else does
+	l.sweepFastPath()
 	l.checkTables()
 	l.checkBypass()
 	return max(checkEvery, checkShare*time.Since(start))

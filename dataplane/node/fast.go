@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"heddle.io/heddle/bpf"
 	"heddle.io/heddle/dataplane/plan"
@@ -15,6 +16,7 @@ func (l *loop) permit(pods []plan.Pod) []plan.Pod {
 	for i := range pods {
 		p := &pods[i]
 		p.Fast = l.slow(p.Ifindex) == ""
+		p.Tracked = p.Fast && l.tracking
 	}
 	return pods
 }
@@ -24,6 +26,7 @@ func (l *loop) lookAround(pods []plan.Pod) {
 	if !l.n.kernel.HasFastPath() {
 		return
 	}
+	l.tracking = l.tracking || l.n.kernel.Tracking()
 	var unknown []uint32
 	for _, p := range pods {
 		if _, known := l.barred[p.Ifindex]; !known && p.Ifindex != 0 {
@@ -39,7 +42,7 @@ func (l *loop) lookAround(pods []plan.Pod) {
 		case err != nil:
 			l.barred[ifindex] = fmt.Sprintf("it is not known who else looks at its packets: %v", err)
 		case found[ifindex] != "":
-			l.barred[ifindex] = "its packets must pass what is on its interface: " + found[ifindex]
+			l.barred[ifindex] = found[ifindex]
 		default:
 			l.barred[ifindex] = ""
 		}
@@ -78,6 +81,16 @@ func keeps(now, next bpf.IfaceVal) bool {
 		}
 	}
 	return true
+}
+
+// sweepFastPath looks after the connections that are on the fast path.
+func (l *loop) sweepFastPath() {
+	err := l.n.kernel.SweepFastPath(time.Now(), func(ifindex uint32) bool {
+		return l.current.Ifaces[ifindex].Flags&bpf.IfaceFast != 0
+	})
+	if err != nil {
+		l.n.c.Log.Warn("connections on the fast path cannot be looked after; it is tried again", "error", err)
+	}
 }
 
 // leaveFastPath takes connections off the fast path once the tables say that no

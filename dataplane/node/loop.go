@@ -22,13 +22,14 @@ import (
 type loop struct {
 	n *Node
 
-	update  feed.Update                    // Snapshot is nil before the first
-	current *plan.Contents                 // of the kernel's tables, as far as known
-	modes   map[uint32]string              // how interfaces are attached, by ifindex
-	barred  map[uint32]string              // why an interface has no fast path; empty: it has
-	leaving map[uint32]bool                // interfaces whose connections must leave the fast path
-	records map[admin.PortKey]admin.Record // replaced, not changed: views share it
-	plan    api.Plan
+	update   feed.Update                    // Snapshot is nil before the first
+	current  *plan.Contents                 // of the kernel's tables, as far as known
+	modes    map[uint32]string              // how interfaces are attached, by ifindex
+	barred   map[uint32]string              // why an interface has no fast path; empty: it has
+	leaving  map[uint32]bool                // interfaces whose connections must leave the fast path
+	tracking bool                           // conntrack was seen in use
+	records  map[admin.PortKey]admin.Record // replaced, not changed: views share it
+	plan     api.Plan
 
 	planner plan.Planner
 	index   *plan.Index // of the plan in force; nil before the first

@@ -91,6 +91,7 @@ type Pod struct {
 	Ifindex         uint32 // host side of its interface; 0: none
 	Addresses       []netip.Addr
 	Fast            bool // its packets may skip the stack
+	Tracked         bool // conntrack is in use on the node, and has to know who skips
 	Bypass          bool // its sockets may join the socket bypass
 }
 

@@ -67,7 +67,7 @@ func (p *Planner) update(s *state.Snapshot, pods []Pod, l Limits, current *Conte
 
 func samePod(a, b Pod) bool {
 	return a.Namespace == b.Namespace && a.Name == b.Name && a.Netns == b.Netns && a.Ifindex == b.Ifindex &&
-		a.Fast == b.Fast && a.Bypass == b.Bypass && slices.Equal(a.Addresses, b.Addresses)
+		a.Fast == b.Fast && a.Tracked == b.Tracked && a.Bypass == b.Bypass && slices.Equal(a.Addresses, b.Addresses)
 }
 
 // touched returns the services that differ, or of which a cluster does; false

@@ -85,6 +85,9 @@ func (b *builder) iface(object string, p Pod) bpf.IfaceVal {
 	if p.Fast {
 		val.Flags |= bpf.IfaceFast
 	}
+	if p.Tracked {
+		val.Flags |= bpf.IfaceTracked
+	}
 	for _, a := range p.Addresses {
 		if !a.IsValid() || a.Zone() != "" {
 			continue

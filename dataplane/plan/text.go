@@ -169,6 +169,9 @@ func ifaceText(v bpf.IfaceVal) string {
 	if v.Flags&bpf.IfaceFast != 0 {
 		text += " fast"
 	}
+	if v.Flags&bpf.IfaceTracked != 0 {
+		text += " tracked"
+	}
 	return text
 }
 
