@@ -3,6 +3,7 @@ package attach
 import (
 	"fmt"
 	"io"
+	"math/bits"
 	"net"
 	"net/netip"
 	"strings"
@@ -188,6 +189,13 @@ func TestFastPathGivesUpHalfClosed(t *testing.T) {
 		if err := c.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
+		f.eventually(func() error { // the answer may be late, and moves something
+			acknowledged := func(v bpf.FastVal) bool { return bits.OnesCount32(uint32(v.Closing)) == 2 }
+			if found, err := f.kernel.flows.list(acknowledged); err != nil || len(found) != 1 {
+				return fmt.Errorf("%d connections with an acknowledged FIN (%v)", len(found), err)
+			}
+			return nil
+		})
 		now := time.Now()
 		sweep := func() {
 			f.node.Do(t, func() {
