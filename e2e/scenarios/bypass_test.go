@@ -16,7 +16,7 @@ func TestSocketBypass(t *testing.T) {
 		_, err := m.service("node1", "fast/server", 80)
 		return err
 	})
-	m.mustContain(m.ctl("describe", "pod", "fast/asks"), "bypass    enabled")
+	m.mustContain(m.ctl("describe", "pod", "fast/asks"), "bypass    on, with")
 	m.mustContain(m.ctl("describe", "pod", "fast/silent"), "bypass    off: not asked for")
 
 	m.reach("fast/silent", 10, "10.96.3.1:80")
@@ -25,7 +25,7 @@ func TestSocketBypass(t *testing.T) {
 	}
 	held := m.start("fast/asks", "hold", "-n=20", "-every=5ms", "-for=10m", "10.96.3.1:80")
 	m.eventually("20 bypassed connections", func() error { return m.serving("node1", 20) })
-	m.mustContain(m.ctl("status"), "serves    socket_bypass: 20 connections now, 20 in all")
+	m.mustContain(m.ctl("status"), "carries   socket_bypass (on): 20 connections now, 20 in all")
 
 	for range 3 {
 		m.must(m.StopAgent(t.Context(), "node1", syscall.SIGKILL))

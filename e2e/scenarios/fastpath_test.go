@@ -46,6 +46,16 @@ func (m *mesh) restartAgents(sig syscall.Signal, flags ...string) {
 	}
 }
 
+// outOfPlace is how many packets the rules have dropped.
+func (m *mesh) outOfPlace(node string) (packets int) {
+	m.t.Helper()
+	out := m.nodeRun(node, "", "nft", "list", "counter", "inet", "node", "invalid")
+	if _, err := fmt.Sscanf(out[max(0, strings.Index(out, "packets ")):], "packets %d", &packets); err != nil {
+		m.t.Fatalf("no number of packets in %s: %v", out, err)
+	}
+	return packets
+}
+
 // fast is how many connections of a node are on the fast path.
 func (m *mesh) fast(node string) int {
 	m.t.Helper()
@@ -124,13 +134,10 @@ func TestFastPathFallsBack(t *testing.T) {
 				}
 				return nil
 			})
-			// While connections go over to the stack, one that sends between the
-			// moment that conntrack is told and the next look at the table may
+			// A connection that is made while the others go over to the stack may
 			// lose a packet, which it sends again.
-			out := m.nodeRun("node1", "", "nft", "list", "counter", "inet", "node", "invalid")
-			t.Logf("out of place for conntrack: %s", out)
-			if name != "out of the mesh" && name != "switched off" && !strings.Contains(out, "packets 0 ") {
-				t.Errorf("packets were out of place: %s", out)
+			if n := m.outOfPlace("node1"); n > open/100 {
+				t.Errorf("conntrack found %d packets out of place", n)
 			}
 		})
 	}
