@@ -163,7 +163,7 @@ type Pod struct {
 	Mode      string   `json:"mode,omitempty"` // tcx or clsact
 	// Why its packets never take the fast path; empty: they may.
 	FastPathOff string `json:"fastPathOff,omitempty"`
-	Bypass      string `json:"bypass,omitempty"` // the socket bypass: "enabled…", or "off: " and why
+	Bypass      string `json:"bypass,omitempty"` // the socket bypass: "on…", or "off: " and why
 	RxPackets   uint64 `json:"rxPackets"`        // from the pod
 	RxBytes     uint64 `json:"rxBytes"`
 	TxPackets   uint64 `json:"txPackets"` // to the pod

@@ -12,7 +12,6 @@ typedef unsigned int __u32;
 typedef int __s32;
 typedef unsigned long long __u64;
 typedef long long __s64;
-typedef long long __s64;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef _Bool bool;

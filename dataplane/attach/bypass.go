@@ -124,8 +124,6 @@ func (k *Kernel) SetBypass(on bool) error {
 // Bypassed counts the sockets that are in the bypass; two make a connection.
 func (k *Kernel) Bypassed() (int, error) { return k.bypass.count() }
 
-// count walks the map. A socket that is closed under the walk sends it back to
-// the start, so what was seen is remembered.
 // BypassedConnections is how many connections have sent bytes around TCP and are
 // open.
 func (k *Kernel) BypassedConnections() (int, error) {
@@ -153,6 +151,8 @@ func (k *Kernel) BypassedConnections() (int, error) {
 	return len(seen), nil
 }
 
+// count walks the map. A socket that is closed under the walk sends it back to
+// the start, so what was seen is remembered.
 func (b *bypass) count() (int, error) {
 	seen := map[string]bool{}
 	var at any

@@ -22,10 +22,7 @@ func (k *Kernel) Foreign(ifindexes []uint32) (map[uint32]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list qdiscs: %w", err)
 	}
-	found, err := unsuitable()
-	if err != nil {
-		return nil, err
-	}
+	found := make(map[uint32]string, len(ifindexes))
 	filtered := map[uint32]bool{}
 	for _, q := range qdiscs {
 		ifindex, kind := uint32(q.Attrs().LinkIndex), q.Type()
@@ -42,38 +39,45 @@ func (k *Kernel) Foreign(ifindexes []uint32) (map[uint32]string, error) {
 		if found[ifindex] != "" {
 			continue
 		}
-		if found[ifindex], err = k.tc.foreignLocked(ifindex, filtered[ifindex]); err != nil {
+		if found[ifindex], err = unsuitable(ifindex); found[ifindex] == "" && err == nil {
+			found[ifindex], err = k.tc.foreignLocked(ifindex, filtered[ifindex])
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return found, nil
 }
 
-// unsuitable names the interfaces that are no pair with one in a pod, which is
-// what packets can be redirected through, and those that belong to something
-// that is no plain bridge: a virtual switch has rules of its own.
-func unsuitable() (map[uint32]string, error) {
-	links, err := netlink.LinkList()
+// unsuitable says why packets of an interface cannot be redirected: it is no pair
+// with one in a pod, or it belongs to something that is no plain bridge, as a
+// virtual switch, which has rules of its own. One by one, because a list of all
+// interfaces is often interrupted where pods come and go.
+func unsuitable(ifindex uint32) (string, error) {
+	l, err := netlink.LinkByIndex(int(ifindex))
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return "", nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
+		return "", fmt.Errorf("look at interface %d: %w", ifindex, err)
 	}
-	kinds := make(map[int]string, len(links))
-	for _, l := range links {
-		kinds[l.Attrs().Index] = l.Type()
+	a := l.Attrs()
+	switch {
+	case l.Type() != "veth":
+		return "its interface is no veth but a " + l.Type(), nil
+	case a.Xdp != nil && a.Xdp.Attached:
+		return "an XDP program is on its interface", nil
+	case a.MasterIndex == 0:
+		return "", nil
 	}
-	found := map[uint32]string{}
-	for _, l := range links {
-		a := l.Attrs()
-		switch master, enslaved := kinds[a.MasterIndex]; {
-		case l.Type() != "veth":
-			found[uint32(a.Index)] = "its interface is no veth but a " + l.Type()
-		case a.MasterIndex != 0 && (!enslaved || master != "bridge"):
-			found[uint32(a.Index)] = "its interface belongs to a switch of type " + master
-		case a.Xdp != nil && a.Xdp.Attached:
-			found[uint32(a.Index)] = "an XDP program is on its interface"
-		}
+	master, err := netlink.LinkByIndex(a.MasterIndex)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("look at what interface %d belongs to: %w", ifindex, err)
+	case master.Type() != "bridge":
+		return "its interface belongs to a device of type " + master.Type(), nil
 	}
-	return found, nil
+	return "", nil
 }
 
 func (t *interfaces) foreignLocked(ifindex uint32, filtered bool) (what string, err error) {

@@ -46,7 +46,8 @@ type Kernel struct {
 	maps     map[string]*ebpf.Map
 	why      *ebpf.Program
 	flows    flows
-	seen     map[bpf.FastKey]sight // of SweepFastPath's caller
+	seen     map[bpf.FastKey]sight // of SweepFastPath's caller, as swept is
+	swept    bool                  // it ran to its end once
 	features []Feature
 	tc       *interfaces
 	bypass   *bypass

@@ -33,7 +33,7 @@ func (k *Kernel) SweepFastPath(now time.Time, permitted func(ifindex uint32) boo
 	failed := &failures{}
 	failed.add(err)
 	if len(every) == 0 {
-		k.seen = nil
+		k.seen, k.swept = nil, err == nil
 		return failed.err()
 	}
 	conntrack, err := openConntrack()
@@ -46,7 +46,10 @@ func (k *Kernel) SweepFastPath(now time.Time, permitted func(ifindex uint32) boo
 	for _, f := range every {
 		s, known := k.seen[f.key]
 		if !known {
-			s.moved, s.refreshed = now, now
+			s.moved = now
+			if k.swept {
+				s.refreshed = now // it is new, and not only to this process
+			}
 		}
 		if packets := f.val.End[0].Packets + f.val.End[1].Packets; packets != s.packets {
 			s.packets, s.moved = packets, now
@@ -57,12 +60,12 @@ func (k *Kernel) SweepFastPath(now time.Time, permitted func(ifindex uint32) boo
 			failed.add(bpf.EndFast(k.flows.program, f.key))
 			continue
 		}
-		if s.moved.After(s.refreshed) && now.Sub(s.refreshed) >= timeout/refreshes {
+		if timeout > 0 && s.moved.After(s.refreshed) && now.Sub(s.refreshed) >= timeout/refreshes {
 			failed.add(conntrack.refresh(f.client, f.server, timeout))
 			s.refreshed = now
 		}
 		seen[f.key] = s
 	}
-	k.seen = seen
+	k.seen, k.swept = seen, true
 	return failed.err()
 }

@@ -19,8 +19,8 @@ func (l *loop) check() time.Duration {
 	} else if len(swept) > 0 {
 		l.n.c.Log.Info("interfaces are gone", "ifindexes", swept)
 	}
-	clear(l.modes)  // attach to all of them again
-	clear(l.barred) // and look at who else does
+	clear(l.modes) // attach to all of them again
+	l.stale = true // and look at who else does
 	l.sweepFastPath()
 	l.checkTables()
 	l.checkBypass()

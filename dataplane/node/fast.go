@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -29,16 +30,22 @@ func (l *loop) lookAround(pods []plan.Pod) {
 	l.tracking = l.tracking || l.n.kernel.Tracking()
 	var unknown []uint32
 	for _, p := range pods {
-		if _, known := l.barred[p.Ifindex]; !known && p.Ifindex != 0 {
+		if _, known := l.barred[p.Ifindex]; (!known || l.stale) && p.Ifindex != 0 {
 			unknown = append(unknown, p.Ifindex)
 		}
+	}
+	if l.stale {
+		maps.DeleteFunc(l.barred, func(ifindex uint32, _ string) bool { return !slices.Contains(unknown, ifindex) })
+		l.stale = false
 	}
 	if unknown == nil {
 		return
 	}
 	found, err := l.n.kernel.Foreign(unknown)
 	for _, ifindex := range unknown {
+		_, known := l.barred[ifindex]
 		switch {
+		case err != nil && known: // what was found before holds until the next look
 		case err != nil:
 			l.barred[ifindex] = fmt.Sprintf("it is not known who else looks at its packets: %v", err)
 		case found[ifindex] != "":

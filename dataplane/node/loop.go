@@ -28,6 +28,7 @@ type loop struct {
 	barred   map[uint32]string              // why an interface has no fast path; empty: it has
 	leaving  map[uint32]bool                // interfaces whose connections must leave the fast path
 	tracking bool                           // conntrack was seen in use
+	stale    bool                           // barred is to be found out again
 	records  map[admin.PortKey]admin.Record // replaced, not changed: views share it
 	plan     api.Plan
 
