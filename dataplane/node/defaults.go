@@ -33,6 +33,8 @@ const (
 	// selfTestTimeout bounds the self-test, which takes about two seconds;
 	// emulated processors need much longer.
 	selfTestTimeout = 2 * time.Minute
+	// selfTestGrace is what a row that hangs takes to give up.
+	selfTestGrace = 5 * time.Second
 	// maxVerdict bounds the file with its result, in bytes.
 	maxVerdict = 1 << 20
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -128,4 +129,20 @@ func TestShapedPodIsSlow(t *testing.T) {
 	shape(client.host)
 	// The regular check finds it.
 	r.within(4*checkEvery, "the client is looked at again", func() bool { return strings.Contains(slow()["client"], "tbf") })
+}
+
+// A self-test that hangs does not keep the agent from coming up.
+func TestSelfTestThatHangs(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	hangs := make(chan struct{})
+	defer close(hangs)
+	_, err := inTime(ctx, func() ([]string, error) { <-hangs; return nil, nil })
+	if err == nil || !strings.Contains(err.Error(), "hangs") {
+		t.Errorf("got %v", err)
+	}
+	differing, err := inTime(ctx, func() ([]string, error) { return []string{"row"}, nil })
+	if err != nil || len(differing) != 1 {
+		t.Errorf("got %v, %v", differing, err)
+	}
 }

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// startLimit is how long a daemon has to answer on its socket.
-const startLimit = 15 * time.Second
+// startLimit is how long a daemon has to answer on its socket. An agent tests the
+// kernel first.
+const startLimit = time.Minute
 
 // daemon is the controller or the agent of a node.
 type daemon struct {
