@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -65,13 +66,8 @@ func (o *opening) fastPathFeature() Feature {
 }
 
 // on reports whether a feature that was decided is on.
-func (o *opening) on(name string) bool {
-	for _, f := range o.features {
-		if f.Name == name {
-			return f.On
-		}
-	}
-	return false
+func on(features []Feature, name string) bool {
+	return slices.ContainsFunc(features, func(f Feature) bool { return f.Name == name && f.On })
 }
 
 // leaveFastPath lets connections that an earlier agent put on the fast path
@@ -79,7 +75,7 @@ func (o *opening) on(name string) bool {
 // change, for as many connections as possible, and after, for those that came
 // meanwhile.
 func (o *opening) leaveFastPath() error {
-	if o.on(FastPath) {
+	if on(o.features, FastPath) {
 		return nil
 	}
 	n, err := o.flows().prepare(everyFlow)
@@ -93,12 +89,11 @@ func (o *opening) leaveFastPath() error {
 }
 
 // sweepFastPath forgets them, and with the fast path on those of interfaces that
-// went away while no agent ran.
-// What cannot be ended is harmless with the fast path off, and swept
-// again later with it on.
+// went away while no agent ran. What cannot be ended is harmless with the fast path
+// off, and swept again later with it on.
 func (o *opening) sweepFastPath() error {
 	selected := everyFlow
-	if o.on(FastPath) {
+	if on(o.features, FastPath) {
 		selected = func(v bpf.FastVal) bool {
 			return !o.tc.attached[v.End[0].Ifindex] || !o.tc.attached[v.End[1].Ifindex]
 		}
@@ -269,11 +264,4 @@ func (k *Kernel) FastConnections() (int, error) {
 }
 
 // HasFastPath reports whether packets between pods may skip the stack.
-func (k *Kernel) HasFastPath() bool {
-	for _, f := range k.features {
-		if f.Name == FastPath {
-			return f.On
-		}
-	}
-	return false
-}
+func (k *Kernel) HasFastPath() bool { return on(k.features, FastPath) }

@@ -88,7 +88,7 @@ func inTime(ctx context.Context, try func() ([]string, error)) ([]string, error)
 func (n *Node) subject() string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		boot = []byte(err.Error()) // then no verdict fits
+		boot = []byte(time.Now().String()) // then no verdict fits
 	}
 	return strings.Join([]string{n.release, strings.TrimSpace(string(boot)), bpf.Digest(), n.c.TC}, " ")
 }
