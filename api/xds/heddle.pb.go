@@ -179,12 +179,60 @@ func (Health) EnumDescriptor() ([]byte, []int) {
 	return file_heddle_proto_rawDescGZIP(), []int{2}
 }
 
+type PodStart_WhenAgentDown int32
+
+const (
+	PodStart_WAIT PodStart_WhenAgentDown = 0 // the pod does not start until the agent answers
+	PodStart_DROP PodStart_WhenAgentDown = 1 // the pod starts; its packets are dropped until the agent enrols or releases it
+)
+
+// Enum value maps for PodStart_WhenAgentDown.
+var (
+	PodStart_WhenAgentDown_name = map[int32]string{
+		0: "WAIT",
+		1: "DROP",
+	}
+	PodStart_WhenAgentDown_value = map[string]int32{
+		"WAIT": 0,
+		"DROP": 1,
+	}
+)
+
+func (x PodStart_WhenAgentDown) Enum() *PodStart_WhenAgentDown {
+	p := new(PodStart_WhenAgentDown)
+	*p = x
+	return p
+}
+
+func (x PodStart_WhenAgentDown) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PodStart_WhenAgentDown) Descriptor() protoreflect.EnumDescriptor {
+	return file_heddle_proto_enumTypes[3].Descriptor()
+}
+
+func (PodStart_WhenAgentDown) Type() protoreflect.EnumType {
+	return &file_heddle_proto_enumTypes[3]
+}
+
+func (x PodStart_WhenAgentDown) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PodStart_WhenAgentDown.Descriptor instead.
+func (PodStart_WhenAgentDown) EnumDescriptor() ([]byte, []int) {
+	return file_heddle_proto_rawDescGZIP(), []int{1, 0}
+}
+
 // Node says where the receiving node stands. Resource name: the node's name.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// topology.kubernetes.io/zone; empty when unknown.
-	Zone          string `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"`
+	Zone string `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"`
+	// What becomes of pods that start while the agent cannot be asked.
+	PodStart      *PodStart `protobuf:"bytes,3,opt,name=pod_start,json=podStart,proto3" json:"pod_start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -233,6 +281,69 @@ func (x *Node) GetZone() string {
 	return ""
 }
 
+func (x *Node) GetPodStart() *PodStart {
+	if x != nil {
+		return x.PodStart
+	}
+	return nil
+}
+
+// PodStart is for the CNI plugin. It is never "let them run outside the mesh":
+// the plugin cannot know whether they belong to it.
+type PodStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WhenAgentDown PodStart_WhenAgentDown `protobuf:"varint,1,opt,name=when_agent_down,json=whenAgentDown,proto3,enum=heddle.v1.PodStart_WhenAgentDown" json:"when_agent_down,omitempty"`
+	// Namespaces whose pods start all the same, because the cluster, or Heddle
+	// itself, needs them to come up.
+	ExemptNamespaces []string `protobuf:"bytes,2,rep,name=exempt_namespaces,json=exemptNamespaces,proto3" json:"exempt_namespaces,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *PodStart) Reset() {
+	*x = PodStart{}
+	mi := &file_heddle_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodStart) ProtoMessage() {}
+
+func (x *PodStart) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodStart.ProtoReflect.Descriptor instead.
+func (*PodStart) Descriptor() ([]byte, []int) {
+	return file_heddle_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PodStart) GetWhenAgentDown() PodStart_WhenAgentDown {
+	if x != nil {
+		return x.WhenAgentDown
+	}
+	return PodStart_WAIT
+}
+
+func (x *PodStart) GetExemptNamespaces() []string {
+	if x != nil {
+		return x.ExemptNamespaces
+	}
+	return nil
+}
+
 // Workload is one pod of the receiving node. Resource name: "namespace/name".
 type Workload struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -256,7 +367,7 @@ type Workload struct {
 
 func (x *Workload) Reset() {
 	*x = Workload{}
-	mi := &file_heddle_proto_msgTypes[1]
+	mi := &file_heddle_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -268,7 +379,7 @@ func (x *Workload) String() string {
 func (*Workload) ProtoMessage() {}
 
 func (x *Workload) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_proto_msgTypes[1]
+	mi := &file_heddle_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -281,7 +392,7 @@ func (x *Workload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Workload.ProtoReflect.Descriptor instead.
 func (*Workload) Descriptor() ([]byte, []int) {
-	return file_heddle_proto_rawDescGZIP(), []int{1}
+	return file_heddle_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Workload) GetNamespace() string {
@@ -369,7 +480,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_heddle_proto_msgTypes[2]
+	mi := &file_heddle_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -381,7 +492,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_proto_msgTypes[2]
+	mi := &file_heddle_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -394,7 +505,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_heddle_proto_rawDescGZIP(), []int{2}
+	return file_heddle_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Service) GetNamespace() string {
@@ -455,7 +566,7 @@ type ServicePort struct {
 
 func (x *ServicePort) Reset() {
 	*x = ServicePort{}
-	mi := &file_heddle_proto_msgTypes[3]
+	mi := &file_heddle_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +578,7 @@ func (x *ServicePort) String() string {
 func (*ServicePort) ProtoMessage() {}
 
 func (x *ServicePort) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_proto_msgTypes[3]
+	mi := &file_heddle_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +591,7 @@ func (x *ServicePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
 func (*ServicePort) Descriptor() ([]byte, []int) {
-	return file_heddle_proto_rawDescGZIP(), []int{3}
+	return file_heddle_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ServicePort) GetName() string {
@@ -532,7 +643,7 @@ type WeightedCluster struct {
 
 func (x *WeightedCluster) Reset() {
 	*x = WeightedCluster{}
-	mi := &file_heddle_proto_msgTypes[4]
+	mi := &file_heddle_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +655,7 @@ func (x *WeightedCluster) String() string {
 func (*WeightedCluster) ProtoMessage() {}
 
 func (x *WeightedCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_proto_msgTypes[4]
+	mi := &file_heddle_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +668,7 @@ func (x *WeightedCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WeightedCluster.ProtoReflect.Descriptor instead.
 func (*WeightedCluster) Descriptor() ([]byte, []int) {
-	return file_heddle_proto_rawDescGZIP(), []int{4}
+	return file_heddle_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WeightedCluster) GetCluster() string {
@@ -595,7 +706,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_heddle_proto_msgTypes[5]
+	mi := &file_heddle_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +718,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_proto_msgTypes[5]
+	mi := &file_heddle_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +731,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_heddle_proto_rawDescGZIP(), []int{5}
+	return file_heddle_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Cluster) GetName() string {
@@ -659,7 +770,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_heddle_proto_msgTypes[6]
+	mi := &file_heddle_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +782,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_proto_msgTypes[6]
+	mi := &file_heddle_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +795,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_heddle_proto_rawDescGZIP(), []int{6}
+	return file_heddle_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Endpoint) GetAddress() []byte {
@@ -733,10 +844,17 @@ var File_heddle_proto protoreflect.FileDescriptor
 
 const file_heddle_proto_rawDesc = "" +
 	"\n" +
-	"\fheddle.proto\x12\theddle.v1\".\n" +
+	"\fheddle.proto\x12\theddle.v1\"`\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04zone\x18\x02 \x01(\tR\x04zone\"\x85\x02\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\x120\n" +
+	"\tpod_start\x18\x03 \x01(\v2\x13.heddle.v1.PodStartR\bpodStart\"\xa7\x01\n" +
+	"\bPodStart\x12I\n" +
+	"\x0fwhen_agent_down\x18\x01 \x01(\x0e2!.heddle.v1.PodStart.WhenAgentDownR\rwhenAgentDown\x12+\n" +
+	"\x11exempt_namespaces\x18\x02 \x03(\tR\x10exemptNamespaces\"#\n" +
+	"\rWhenAgentDown\x12\b\n" +
+	"\x04WAIT\x10\x00\x12\b\n" +
+	"\x04DROP\x10\x01\"\x85\x02\n" +
 	"\bWorkload\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -801,32 +919,36 @@ func file_heddle_proto_rawDescGZIP() []byte {
 	return file_heddle_proto_rawDescData
 }
 
-var file_heddle_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_heddle_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_heddle_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_heddle_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_heddle_proto_goTypes = []any{
-	(Protocol)(0),           // 0: heddle.v1.Protocol
-	(Locality)(0),           // 1: heddle.v1.Locality
-	(Health)(0),             // 2: heddle.v1.Health
-	(*Node)(nil),            // 3: heddle.v1.Node
-	(*Workload)(nil),        // 4: heddle.v1.Workload
-	(*Service)(nil),         // 5: heddle.v1.Service
-	(*ServicePort)(nil),     // 6: heddle.v1.ServicePort
-	(*WeightedCluster)(nil), // 7: heddle.v1.WeightedCluster
-	(*Cluster)(nil),         // 8: heddle.v1.Cluster
-	(*Endpoint)(nil),        // 9: heddle.v1.Endpoint
+	(Protocol)(0),               // 0: heddle.v1.Protocol
+	(Locality)(0),               // 1: heddle.v1.Locality
+	(Health)(0),                 // 2: heddle.v1.Health
+	(PodStart_WhenAgentDown)(0), // 3: heddle.v1.PodStart.WhenAgentDown
+	(*Node)(nil),                // 4: heddle.v1.Node
+	(*PodStart)(nil),            // 5: heddle.v1.PodStart
+	(*Workload)(nil),            // 6: heddle.v1.Workload
+	(*Service)(nil),             // 7: heddle.v1.Service
+	(*ServicePort)(nil),         // 8: heddle.v1.ServicePort
+	(*WeightedCluster)(nil),     // 9: heddle.v1.WeightedCluster
+	(*Cluster)(nil),             // 10: heddle.v1.Cluster
+	(*Endpoint)(nil),            // 11: heddle.v1.Endpoint
 }
 var file_heddle_proto_depIdxs = []int32{
-	6, // 0: heddle.v1.Service.ports:type_name -> heddle.v1.ServicePort
-	0, // 1: heddle.v1.ServicePort.protocol:type_name -> heddle.v1.Protocol
-	7, // 2: heddle.v1.ServicePort.clusters:type_name -> heddle.v1.WeightedCluster
-	1, // 3: heddle.v1.Cluster.locality:type_name -> heddle.v1.Locality
-	9, // 4: heddle.v1.Cluster.endpoints:type_name -> heddle.v1.Endpoint
-	2, // 5: heddle.v1.Endpoint.health:type_name -> heddle.v1.Health
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5,  // 0: heddle.v1.Node.pod_start:type_name -> heddle.v1.PodStart
+	3,  // 1: heddle.v1.PodStart.when_agent_down:type_name -> heddle.v1.PodStart.WhenAgentDown
+	8,  // 2: heddle.v1.Service.ports:type_name -> heddle.v1.ServicePort
+	0,  // 3: heddle.v1.ServicePort.protocol:type_name -> heddle.v1.Protocol
+	9,  // 4: heddle.v1.ServicePort.clusters:type_name -> heddle.v1.WeightedCluster
+	1,  // 5: heddle.v1.Cluster.locality:type_name -> heddle.v1.Locality
+	11, // 6: heddle.v1.Cluster.endpoints:type_name -> heddle.v1.Endpoint
+	2,  // 7: heddle.v1.Endpoint.health:type_name -> heddle.v1.Health
+	8,  // [8:8] is the sub-list for method output_type
+	8,  // [8:8] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_heddle_proto_init() }
@@ -839,8 +961,8 @@ func file_heddle_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_heddle_proto_rawDesc), len(file_heddle_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   7,
+			NumEnums:      4,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
