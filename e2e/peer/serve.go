@@ -8,11 +8,13 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // serve listens on both families, TCP and UDP, on every port. A TCP client is
 // greeted with the server's name and gets back every line that it sends; a
-// datagram is answered with the name.
+// datagram is answered with the name. At its end it tells how many connections it
+// took.
 func serve(ctx context.Context, args []string) (*Result, error) {
 	fs := newFlags("serve")
 	name := fs.String("name", "", "what to answer")
@@ -20,6 +22,7 @@ func serve(ctx context.Context, args []string) (*Result, error) {
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
+	var taken atomic.Int64
 	ended := make(chan error, 1)
 	end := func(err error) {
 		select {
@@ -46,23 +49,24 @@ func serve(ctx context.Context, args []string) (*Result, error) {
 			return nil, err
 		}
 		defer u.Close()
-		go func() { end(accept(l, answer)) }()
+		go func() { end(accept(l, answer, &taken)) }()
 		go func() { end(answerDatagrams(u, answer)) }()
 	}
 	select {
 	case <-ctx.Done():
-		return nil, nil
+		return &Result{Connections: int(taken.Load())}, nil
 	case err := <-ended:
 		return nil, err
 	}
 }
 
-func accept(l net.Listener, name string) error {
+func accept(l net.Listener, name string, taken *atomic.Int64) error {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
+		taken.Add(1)
 		go func() {
 			defer c.Close()
 			if _, err := c.Write([]byte(name + "\n")); err != nil {

@@ -1,0 +1,123 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"heddle.io/heddle/e2e/peer"
+)
+
+// reboot takes the power from a node and gives it back, twice. Service boot leads
+// to a peer that counts; in the mesh, a route leads it to v2. So whatever the
+// counter sees from the pods of the node went around the mesh.
+func (m *mesh) reboot() {
+	m.shop(0, 100)
+	ctx := context.WithoutCancel(m.t.Context())
+	m.apply(strings.ReplaceAll(bootObjects, "PEER", peerImage))
+	m.t.Cleanup(func() {
+		_, _ = m.try("delete", "-n", "shop", "--wait=false", "--ignore-not-found",
+			"deployment/boots", "pod/counter", "service/boot", "tcproute.gateway.networking.k8s.io/boot")
+	})
+	m.kubectl("wait", "-n", "shop", "--for=condition=Ready", "--timeout=30s", "pod/counter")
+	m.eventually("route shop/boot is programmed", func() error { return m.condition("tcproutes", "boot", "Programmed", "True") })
+	boot := port(m.addresses("boot")[0], 80)
+
+	// The counter counts: who is outside of the mesh reaches it.
+	const outside = 100
+	stranger := m.start("stranger", "node1", "{heddle.io/mesh: disabled}", "dial", "-n="+strconv.Itoa(outside), boot)
+	if r := stranger.wait(); r.By["outside"] != outside {
+		m.t.Fatalf("outside of the mesh, %d connections were answered by %v, %v", r.Connections, r.By, r.Errors)
+	}
+
+	m.apply(strings.NewReplacer("PEER", peerImage, "BOOT", boot).Replace(bootClients))
+	m.kubectl("rollout", "status", "-n", "shop", "deployment/boots", "--timeout=60s")
+	for range 2 {
+		before := m.restarts()
+		pause(ctx, 2*time.Second)
+		m.must(m.Node(1).Reboot(ctx))
+		m.eventually("the pods of node1 run again", func() error {
+			if now := m.restarts(); now < before+bootReplicas {
+				return fmt.Errorf("%d of %d started again", now-before, bootReplicas)
+			}
+			return nil
+		})
+		pause(ctx, 2*time.Second)
+	}
+	// In the mesh they are served, by v2 alone.
+	check := m.start("check", "node1", "{}", "dial", "-n=200", boot)
+	r := check.wait()
+	m.whole("after the boot", r, 200)
+	if r.By["v2"] != 200 {
+		m.t.Errorf("after the boot, connections were answered by %v", r.By)
+	}
+
+	counter := &client{m, "counter"}
+	var seen peer.Result
+	m.kubectl("exec", "-n", "shop", "counter", "--", "/bin/kill", "-TERM", "1")
+	m.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", "pod/counter")
+	m.must(json.Unmarshal([]byte(m.kubectl("logs", "-n", "shop", counter.name)), &seen))
+	if seen.Connections != outside {
+		m.t.Errorf("%d connections went around the mesh", seen.Connections-outside)
+	}
+}
+
+// restarts sums up how often the containers of the clients were started again.
+func (m *mesh) restarts() int {
+	sum := 0
+	for _, n := range strings.Fields(m.field("{.items[*].status.containerStatuses[*].restartCount}", "pods", "-n", "shop", "-l", "app=boots")) {
+		count, _ := strconv.Atoi(n)
+		sum += count
+	}
+	return sum
+}
+
+const bootReplicas = 3
+
+const bootObjects = `
+apiVersion: v1
+kind: Pod
+metadata: {name: counter, namespace: shop, labels: {app: counter, heddle.io/mesh: disabled}}
+spec:
+  nodeName: node2
+  restartPolicy: Never
+  containers:
+  - {name: peer, image: "PEER", imagePullPolicy: Never, command: [/peer, serve, -name=outside, -ports=8080], readinessProbe: {exec: {command: [/bin/true]}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: boot, namespace: shop}
+spec:
+  selector: {app: counter}
+  ports: [{name: boot, port: 80, targetPort: 8080}]
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: boot, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: boot, port: 80}]
+  rules:
+  - backendRefs: [{name: v2, port: 80}]
+`
+
+// bootClients connect from their first moment on, and are started again.
+const bootClients = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: boots, namespace: shop}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: boots}}
+  template:
+    metadata: {labels: {app: boots}}
+    spec:
+      nodeName: node1
+      terminationGracePeriodSeconds: 1
+      initContainers:
+      - {name: first, image: "PEER", imagePullPolicy: Never, command: [/peer, dial, -n=20, "BOOT"]}
+      containers:
+      - {name: peer, image: "PEER", imagePullPolicy: Never, command: [/peer, dial, -for=1h, -rate=200, "BOOT"]}
+`

@@ -1,0 +1,73 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"heddle.io/heddle/e2e/cluster"
+)
+
+// changes replaces, kills and restarts everything that is not a pod of the
+// users, each under the same traffic.
+func (m *mesh) changes() {
+	m.shop(50, 50)
+	ctx := context.WithoutCancel(m.t.Context())
+	for _, change := range []struct {
+		name string
+		run  func(m *mesh)
+	}{
+		{"upgrade", func(m *mesh) { m.heddlectl("upgrade", "--version="+nextVersion) }},
+		{"agent crash loop", func(m *mesh) {
+			for range 5 {
+				for _, n := range m.Nodes() {
+					_, err := n.Exec(ctx, "pkill", "-KILL", "-x", "heddled")
+					m.must(err)
+				}
+				pause(ctx, time.Second)
+			}
+			m.kubectl("rollout", "status", "-n", system, "daemonset/heddle-agent", "--timeout=120s")
+		}},
+		{"controller rollout", func(m *mesh) {
+			m.kubectl("rollout", "restart", "-n", system, "deployment/heddle-controller")
+			m.kubectl("rollout", "status", "-n", system, "deployment/heddle-controller", "--timeout=90s")
+		}},
+		{"API server restart", func(m *mesh) { m.must(m.Restart(ctx, cluster.APIServer)) }},
+		{"CNI configuration overwritten", (*mesh).overwriteConflist},
+	} {
+		m.t.Run(change.name, func(t *testing.T) {
+			m := m.in(t)
+			s := m.storm(port(m.addresses("web")[0], 80), 500, 50)
+			pause(ctx, time.Second)
+			change.run(m)
+			pause(ctx, 2*time.Second)
+			s.end()
+		})
+	}
+}
+
+// conflist is the node's own network configuration.
+const conflist = "/etc/cni/net.d/10-e2e.conflist"
+
+// overwriteConflist does what other plugins' installers do: write the file anew,
+// without Heddle. A pod that starts right after is in the mesh all the same.
+func (m *mesh) overwriteConflist() {
+	ctx := context.WithoutCancel(m.t.Context())
+	for i, n := range m.Nodes() {
+		_, err := n.Exec(ctx, "sh", "-c", `tr -d '\n' <`+conflist+` | sed 's/,[^{]*{[^{}]*"heddle-cni"[^{}]*}//' >`+conflist+`.new && mv `+conflist+`.new `+conflist)
+		m.must(err)
+		name := fmt.Sprintf("overwritten-%d", i)
+		c := m.dial(name, n.Name(), "{}", port(m.addresses("web")[0], 80), 50)
+		m.eventually("pod "+name+" is enrolled", func() error {
+			if got, err := m.enrolled(name); err != nil || got != 1 {
+				return fmt.Errorf("enrolled %d: %w", got, err)
+			}
+			return nil
+		})
+		m.whole(name, c.stop(), 1)
+		m.eventually("the chain of "+n.Name()+" is repaired", func() error {
+			_, err := n.Exec(ctx, "grep", "-q", "heddle-cni", conflist)
+			return err
+		})
+	}
+}

@@ -1,0 +1,94 @@
+package kube
+
+import (
+	"fmt"
+	"strings"
+)
+
+// badInput applies what people write: the API server refuses it and names the
+// field, or the status says what is wrong. Never only a log.
+func (m *mesh) badInput() {
+	m.shop(50, 50)
+	policy := func(spec string) string {
+		return "apiVersion: policy.heddle.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: bad, namespace: shop}\nspec: " + spec
+	}
+	for name, c := range map[string]struct{ yaml, field string }{
+		"locality":     {policy(`{targetRefs: [{group: "", kind: Service, name: web}], locality: Somewhere}`), "spec.locality"},
+		"no target":    {policy(`{targetRefs: [], locality: Any}`), "spec.targetRefs"},
+		"kind":         {policy(`{targetRefs: [{group: "", kind: Pod, name: web}], locality: Any}`), "spec.targetRefs[0]"},
+		"timeout":      {policy(`{targetRefs: [{group: "", kind: Service, name: web}], connectTimeout: soon}`), "spec.connectTimeout"},
+		"connections":  {policy(`{targetRefs: [{group: "", kind: Service, name: web}], maxConnections: 0}`), "spec.maxConnections"},
+		"unknown":      {policy(`{targetRefs: [{group: "", kind: Service, name: web}], localitee: Any}`), "localitee"},
+		"mesh name":    {"apiVersion: policy.heddle.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: other}\nspec: {}", "default"},
+		"agent down":   {"apiVersion: policy.heddle.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: default}\nspec: {podStart: {whenAgentDown: Pray}}", "spec.podStart.whenAgentDown"},
+		"address":      {"apiVersion: policy.heddle.io/v1alpha1\nkind: ExternalService\nmetadata: {name: bad, namespace: shop}\nspec: {addresses: [nowhere], ports: [{name: a, port: 80}], endpoints: [{address: 192.0.2.1}]}", "spec.addresses[0]"},
+		"port":         {"apiVersion: policy.heddle.io/v1alpha1\nkind: ExternalService\nmetadata: {name: bad, namespace: shop}\nspec: {addresses: [192.0.2.9], ports: [{name: a, port: 70000}], endpoints: [{address: 192.0.2.1}]}", "spec.ports[0].port"},
+		"route weight": {route("bad", "{name: v1, port: 80, weight: -1}"), "weight"},
+	} {
+		if out, err := m.tryApply(c.yaml); err == nil || !strings.Contains(out+err.Error(), c.field) {
+			m.t.Errorf("%s: it must be refused for %s, but: %v, %s", name, c.field, err, out)
+		}
+	}
+
+	// What only the whole cluster shows is in the status.
+	m.apply(route("bad", "{name: nobody, port: 80}"))
+	defer func() { _, _ = m.try("delete", "tcproutes.gateway.networking.k8s.io", "-n", "shop", "bad") }()
+	m.eventually("a route to nobody says so", func() error { return m.condition("tcproutes", "bad", "ResolvedRefs", "False") })
+
+	m.newerEnum()
+}
+
+func route(name, backend string) string {
+	return fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: %s, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: v2, port: 80}]
+  rules: [{backendRefs: [%s]}]
+`, name, backend)
+}
+
+// newerEnum gives the CRD a value that this controller does not know, as a newer
+// version would: the state before stays in force, and the status says why.
+func (m *mesh) newerEnum() {
+	policy := func(locality string) string {
+		return `
+apiVersion: policy.heddle.io/v1alpha1
+kind: TrafficPolicy
+metadata: {name: near, namespace: shop}
+spec: {targetRefs: [{group: "", kind: Service, name: web}], locality: ` + locality + `}`
+	}
+	accepted := func() string {
+		return m.field(`{.status.ancestors[0].conditions[?(@.type=="Accepted")].status}{.metadata.generation}{.status.ancestors[0].conditions[?(@.type=="Accepted")].observedGeneration}`,
+			"trafficpolicies", "-n", "shop", "near")
+	}
+	m.apply(policy("PreferSameNode"))
+	defer func() { _, _ = m.try("delete", "trafficpolicies", "-n", "shop", "near") }()
+	m.eventually("the policy is accepted", func() error {
+		if got := accepted(); got != "True11" {
+			return fmt.Errorf("status, generation and observed generation are %s", got)
+		}
+		return nil
+	})
+	crd := "trafficpolicies.policy.heddle.io"
+	m.kubectl("patch", "crd", crd, "--type=json", "-p",
+		`[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/locality/enum/-","value":"PreferSameRack"}]`)
+	m.eventually("the newer value can be written", func() error {
+		out, err := m.tryApply(policy("PreferSameRack"))
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	m.eventually("the status refuses the newer value", func() error {
+		if got := accepted(); got != "False22" {
+			return fmt.Errorf("status, generation and observed generation are %s", got)
+		}
+		return nil
+	})
+	out := m.heddlectl("get", "clusters", "-o", "json")
+	if !strings.Contains(out, "PreferSameNode") && !strings.Contains(out, "prefer same node") {
+		m.t.Errorf("the locality before is no longer in force: %.2000s", out)
+	}
+}

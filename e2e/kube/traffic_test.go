@@ -1,0 +1,120 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"heddle.io/heddle/e2e/peer"
+)
+
+// A client is a pod whose only process is a peer that makes connections.
+type client struct {
+	m    *mesh
+	name string
+}
+
+// longest bounds the life of a client that nobody stops.
+const longest = 5 * time.Minute
+
+// start runs a peer as a pod of namespace shop. Labels are YAML in braces.
+func (m *mesh) start(name, node, labels string, args ...string) *client {
+	m.t.Helper()
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		quoted[i] = strconv.Quote(a)
+	}
+	m.apply(fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: shop, labels: %s}
+spec:
+  nodeName: %s
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: peer, image: "%s", imagePullPolicy: Never, command: [/peer, %s]}
+`, name, labels, node, peerImage, strings.Join(quoted, ", ")))
+	c := &client{m, name}
+	m.t.Cleanup(func() { c.remove() })
+	m.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Running", "--timeout=30s", "pod/"+name)
+	return c
+}
+
+// dial makes short connections at a rate, hold keeps some open; both until they
+// are stopped.
+func (m *mesh) dial(name, node, labels, to string, rate int) *client {
+	m.t.Helper()
+	return m.start(name, node, labels, "dial", "-for="+longest.String(), "-rate="+strconv.Itoa(rate), "-workers=8", to)
+}
+
+func (m *mesh) hold(name, node, labels, to string, n int) *client {
+	m.t.Helper()
+	return m.start(name, node, labels, "hold", "-for="+longest.String(), "-n="+strconv.Itoa(n), to)
+}
+
+// stop ends the client and returns what it counted.
+func (c *client) stop() *peer.Result {
+	c.m.t.Helper()
+	c.m.kubectl("exec", "-n", "shop", c.name, "--", "/bin/kill", "-TERM", "1")
+	return c.wait()
+}
+
+// wait waits for the client's own end.
+func (c *client) wait() *peer.Result {
+	c.m.t.Helper()
+	c.m.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", "pod/"+c.name)
+	out := c.m.kubectl("logs", "-n", "shop", c.name)
+	var r peer.Result
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		c.m.t.Fatalf("client %s: %v in %q", c.name, err, out)
+	}
+	return &r
+}
+
+func (c *client) remove() {
+	_, _ = c.m.try("delete", "pod", "-n", "shop", c.name, "--ignore-not-found", "--grace-period=0", "--force", "--wait=false")
+}
+
+// whole checks that a client made at least so many connections, and lost none.
+func (m *mesh) whole(what string, r *peer.Result, least int) {
+	m.t.Helper()
+	if r.Failed > 0 || r.Connections < least {
+		m.t.Errorf("%s: %d connections made (at least %d expected), %d failed: %v", what, r.Connections, least, r.Failed, r.Errors)
+		return
+	}
+	m.t.Logf("%s: %d connections, 0 failed, slowest connect %v, answered by %v", what, r.Connections, r.Slowest, r.By)
+}
+
+// A storm is the traffic that changes must not touch: short connections from one
+// node, long ones from the other, in the mesh.
+type storm struct {
+	m           *mesh
+	short, long *client
+	began       time.Time
+	rate, held  int
+}
+
+func (m *mesh) storm(to string, rate, held int) *storm {
+	m.t.Helper()
+	s := &storm{m: m, rate: rate, held: held, began: time.Now()}
+	s.short = m.dial("short", "node1", "{}", to, rate)
+	s.long = m.hold("long", "node2", "{}", to, held)
+	return s
+}
+
+// end stops the traffic and checks that nothing was lost. A third of the rate
+// must have been made: less would say nothing.
+func (s *storm) end() {
+	s.m.t.Helper()
+	lasted := time.Since(s.began)
+	short, long := s.short.stop(), s.long.stop()
+	s.m.whole("short connections", short, int(lasted.Seconds())*s.rate/3)
+	s.m.whole("long connections", long, s.held)
+}
+
+// port joins an address and a port, of either family.
+func port(address string, n int) string { return net.JoinHostPort(address, strconv.Itoa(n)) }
