@@ -1,0 +1,232 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// components are the names that the binary of all of Kubernetes goes by.
+var components = []string{Etcd, APIServer, ControllerManager, Scheduler, Kubelet, KubeProxy, "kubectl"}
+
+// Build makes what clusters need besides Debian's packages, below .build/cluster
+// of the repository at root, or below $HEDDLE_CLUSTER_CACHE, and returns the
+// directory. Kubernetes takes minutes when nothing is cached; the next time it is
+// there, until a version changes. What is Heddle's own is always built anew.
+func Build(ctx context.Context, root string, log io.Writer) (string, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return "", err
+	}
+	b := &builder{ctx: ctx, root: root, log: log}
+	b.source = filepath.Join(root, "e2e", "cluster")
+	cache := os.Getenv("HEDDLE_CLUSTER_CACHE")
+	if cache == "" {
+		cache = filepath.Join(root, ".build", "cluster")
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", err
+	}
+	turn, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer turn.Close()
+	if err := unix.Flock(int(turn.Fd()), unix.LOCK_EX); err != nil {
+		return "", err
+	}
+	key, err := b.key()
+	if err != nil {
+		return "", fmt.Errorf("find out which versions of Kubernetes and CoreDNS to build: %w", err)
+	}
+	b.out = filepath.Join(cache, key)
+	if !exists(b.out) {
+		if err := b.foreign(); err != nil {
+			return "", fmt.Errorf("build Kubernetes for the test cluster: %w", err)
+		}
+	}
+	if err := b.own(); err != nil {
+		return "", fmt.Errorf("build the images of the test cluster: %w", err)
+	}
+	return b.out, nil
+}
+
+type builder struct {
+	ctx    context.Context
+	root   string
+	source string
+	out    string
+	log    io.Writer
+}
+
+// key is made of everything that the foreign binaries are made of.
+func (b *builder) key() (string, error) {
+	h := sha256.New()
+	version, err := b.output(b.root, "go", "env", "GOVERSION", "GOARCH")
+	if err != nil {
+		return "", err
+	}
+	io.WriteString(h, version)
+	for _, module := range []string{"kubernetes", "coredns"} {
+		for _, name := range []string{"go.mod", "go.sum", "main.go"} {
+			text, err := os.ReadFile(filepath.Join(b.source, module, name))
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(h, "%s/%s %d\n", module, name, len(text))
+			h.Write(text)
+		}
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
+}
+
+// foreign builds what is not Heddle's. Its directory appears when it is whole.
+func (b *builder) foreign() error {
+	part := b.out + ".part"
+	if err := errors.Join(os.RemoveAll(part), os.MkdirAll(part, 0o755)); err != nil {
+		return err
+	}
+	kubernetes := filepath.Join(b.source, "kubernetes")
+	flags, err := b.versionFlags(kubernetes)
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct{ what, module, name, flags, pkg string }{
+		{"Kubernetes and etcd (six minutes of two cores if nothing is cached)", kubernetes, "kubernetes", flags, "."},
+		{"kwok", kubernetes, "kwok", "-s -w", "sigs.k8s.io/kwok/cmd/kwok"},
+		{"CoreDNS", filepath.Join(b.source, "coredns"), "coredns", "-s -w", "."},
+	} {
+		fmt.Fprintf(b.log, "building %s\n", step.what)
+		began := time.Now()
+		_, err := b.output(step.module, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false",
+			"-ldflags", step.flags, "-o", filepath.Join(part, step.name), step.pkg)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(b.log, "  built in %.0f s\n", time.Since(began).Seconds())
+	}
+	for _, name := range components {
+		if err := os.Symlink("kubernetes", filepath.Join(part, name)); err != nil {
+			return err
+		}
+	}
+	if err := b.stages(kubernetes, filepath.Join(part, "kwok-stages.yaml")); err != nil {
+		return err
+	}
+	return os.Rename(part, b.out)
+}
+
+// versionFlags tell the components which release they are, for the linker.
+func (b *builder) versionFlags(module string) (string, error) {
+	version, err := b.output(module, "go", "list", "-mod=readonly", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
+	if err != nil {
+		return "", err
+	}
+	version = strings.TrimSpace(version)
+	minor, _, _ := strings.Cut(strings.TrimPrefix(version, "v1."), ".")
+	flags := "-s -w"
+	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
+		for _, v := range []string{
+			"gitVersion=" + version, "gitMajor=1", "gitMinor=" + minor, "gitTreeState=clean",
+			"gitCommit=0000000000000000000000000000000000000000", "buildDate=1970-01-01T00:00:00Z",
+		} {
+			flags += " -X " + pkg + "." + v
+		}
+	}
+	return flags, nil
+}
+
+// stages collects, from kwok's module, how its nodes and pods come and go.
+func (b *builder) stages(module, out string) error {
+	dir, err := b.output(module, "go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok")
+	if err != nil {
+		return err
+	}
+	var all bytes.Buffer
+	for _, name := range []string{
+		"node/fast/node-initialize", "node/heartbeat-with-lease/node-heartbeat-with-lease",
+		"pod/fast/pod-ready", "pod/fast/pod-complete", "pod/fast/pod-delete",
+	} {
+		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(dir), "kustomize", "stage", name+".yaml"))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&all, "---\n%s", text)
+	}
+	return os.WriteFile(out, all.Bytes(), 0o644)
+}
+
+// own builds what is Heddle's: the programs of nodes and pods, and their images.
+func (b *builder) own() error {
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return fmt.Errorf("%w: install Debian's busybox-static (.ci/setup cluster)", err)
+	}
+	if err := static(busybox); err != nil {
+		return err
+	}
+	images := filepath.Join(b.out, "images")
+	if err := os.MkdirAll(images, 0o755); err != nil {
+		return err
+	}
+	for name, pkg := range map[string]string{
+		"pause": "./e2e/cluster/pause", "runtime": "./e2e/cluster/runtime", "heddlectl": "./cmd/heddlectl",
+	} {
+		_, err := b.output(b.root, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(b.out, name), pkg)
+		if err != nil {
+			return err
+		}
+	}
+	pause := []file{{path: "/pause", from: filepath.Join(b.out, "pause")}}
+	if err := writeImage(filepath.Join(images, "pause.tar"), PauseImage, []string{"/pause"}, pause); err != nil {
+		return err
+	}
+	peer := []file{
+		{path: "/heddlectl", from: filepath.Join(b.out, "heddlectl")},
+		{path: "/bin/busybox", from: busybox},
+	}
+	for _, name := range []string{
+		"sh", "cat", "ls", "ps", "id", "env", "sleep", "timeout", "date", "seq", "ip", "nc", "ping", "wget", "nslookup",
+	} {
+		peer = append(peer, file{path: "/bin/" + name, link: "busybox"})
+	}
+	return writeImage(filepath.Join(images, "peer.tar"), PeerImage, []string{"/heddlectl", "echo", "--http=:8080"}, peer)
+}
+
+// static refuses a program that would need libraries in the image.
+func static(path string) error {
+	f, err := elf.Open(path)
+	if err != nil {
+		return fmt.Errorf("look into %s: %w", path, err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return fmt.Errorf("%s is not static: install Debian's busybox-static (.ci/setup cluster)", path)
+		}
+	}
+	return nil
+}
+
+func (b *builder) output(dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(b.ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, stderr.Bytes())
+	}
+	return string(out), nil
+}
