@@ -45,7 +45,7 @@ type app struct {
 	sandboxDir string
 	kube       kube.Options
 	system     string // namespace of Heddle in a cluster
-	started    bool // the command line was understood
+	started    bool   // the command line was understood
 }
 
 // problem is an outcome that the output has told already: only the exit code

@@ -19,9 +19,10 @@ import (
 //	netns                                                            bpf
 //	                                                                 api
 var allowed = map[string][]string{
-	"api/admin": {},
-	"api/xds":   {},
-	"bpf":       {},
+	"api/admin":      {},
+	"api/admin/join": {},
+	"api/xds":        {},
+	"bpf":            {},
 
 	"identity/mtls": {},
 
@@ -52,8 +53,8 @@ var allowed = map[string][]string{
 	"install/kube":    {},
 	"install/sandbox": {"api/admin", "install/client"},
 
-	"cmd/heddled":           {"dataplane/node", "identity/mtls"},
-	"cmd/heddle-controller": {"controlplane/plane", "identity/mtls"},
+	"cmd/heddled":           {"api/admin/join", "dataplane/node", "identity/mtls"},
+	"cmd/heddle-controller": {"api/admin/join", "controlplane/plane", "identity/mtls"},
 	"cmd/heddlectl":         {"api/...", "install/..."},
 
 	"e2e/bench":      {"e2e/bench/load", "install/sandbox"},
