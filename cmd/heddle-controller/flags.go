@@ -37,7 +37,7 @@ notice.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
-		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
+		RunE:          func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; %s --help lists the flags", errUsage, err, c.CommandPath())
