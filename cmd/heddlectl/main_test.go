@@ -30,7 +30,7 @@ func TestExitCodes(t *testing.T) {
 		{"version --bad", exitUsage, "unknown flag"},
 		{"version -o xml", exitUsage, "use table, json or yaml"},
 		{"get", exitUsage, "routes, endpoints, pods or maps"},
-		{"describe", exitUsage, "service NAME or pod NAME"},
+		{"describe", exitUsage, "service NAME or pod NAME or route NAME"},
 		{"describe pod a/b/c", exitUsage, "NAMESPACE/NAME"},
 		{"why shop/client", exitUsage, "accepts 2 arg"},
 		{"sandbox up -f x --example canary", exitUsage, "not both"},

@@ -12,7 +12,7 @@ type Denied struct {
 	Err                       error
 }
 
-func (e *Denied) Error() string { return e.Err.Error() }
+func (e *Denied) Error() string { return e.Err.Error() + ": " + e.Advice() }
 
 func (e *Denied) Unwrap() error { return e.Err }
 
