@@ -142,7 +142,7 @@ func concerns(r *statusReport) []string {
 		out = append(out, nodeConcerns(&r.Nodes[i])...)
 	}
 	for _, n := range r.Absent {
-		out = append(out, n.Node+": "+n.Reason)
+		out = append(out, n.concern())
 	}
 	return out
 }

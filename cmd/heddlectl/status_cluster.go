@@ -28,6 +28,8 @@ type absent struct {
 	Reason string `json:"reason"`
 }
 
+func (a absent) concern() string { return a.Node + ": " + a.Reason }
+
 // fewNodes all have a row without --all.
 const fewNodes = 12
 
@@ -163,7 +165,9 @@ func renderVerdict(w io.Writer, r *statusReport, all bool) {
 		fmt.Fprintln(w, "healthy")
 		return
 	}
-	list := concerns(r)
+	list := slices.DeleteFunc(concerns(r), func(c string) bool { // these have a row
+		return slices.ContainsFunc(r.Absent, func(a absent) bool { return c == a.concern() })
+	})
 	for i, c := range list {
 		if i == maxConcerns && !all {
 			fmt.Fprintf(w, "and %d more (--all)\n", len(list)-i)

@@ -65,7 +65,9 @@ func (c *Cluster) AgentOn(ctx context.Context, node string) (*Pod, error) {
 }
 
 // Controllers are the controller's pods.
-func (c *Cluster) Controllers(ctx context.Context) ([]Pod, error) { return c.own(ctx, "controller", "") }
+func (c *Cluster) Controllers(ctx context.Context) ([]Pod, error) {
+	return c.own(ctx, "controller", "")
+}
 
 // own finds pods of Heddle. While one is replaced a node has two: the one that
 // answers, or else the younger, is its agent.
