@@ -89,11 +89,15 @@ func TestRender(t *testing.T) {
 		"hints.txt": func(w io.Writer) { renderHints(w, "bin/heddlectl", true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var out strings.Builder
-			render(&out)
-			golden(t, name, out.String())
+			golden(t, name, text(render))
 		})
 	}
+}
+
+func text(render func(io.Writer)) string {
+	var out strings.Builder
+	render(&out)
+	return out.String()
 }
 
 func TestHealthy(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"heddle.io/heddle/install/client"
 	"heddle.io/heddle/install/kube"
@@ -149,6 +150,7 @@ func (a *app) sandboxed(s *sandbox.Sandbox) (*targets, error) {
 type answer[T any] struct {
 	Node  string `json:"node"`
 	Items []T    `json:"items"`
+	at    time.Time
 }
 
 // ask puts a question to every agent. What was answered is returned together
@@ -176,7 +178,7 @@ func askAll[T any](ctx context.Context, a *app, t *targets, question func(*clien
 			errs[i] = fmt.Errorf("%s: %w", node, err)
 			return
 		}
-		answers[i] = &answer[T]{node, items}
+		answers[i] = &answer[T]{node, items, time.Now()}
 	})
 	var out []answer[T]
 	for _, a := range answers {
