@@ -36,19 +36,22 @@ notice.`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("%w: unexpected argument %q; %s --help lists the flags", errUsage, args[0], c.CommandPath())
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
+		Args:          noArguments,
+		RunE:          func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; %s --help lists the flags", errUsage, err, c.CommandPath())
 	})
 	f.register(c.Flags())
+	c.AddCommand(admin())
 	return c
+}
+
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: unexpected argument %q; %s --help lists the flags", errUsage, args[0], c.CommandPath())
+	}
+	return nil
 }
 
 func (f *flags) register(flags *pflag.FlagSet) {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heddle.io/heddle/install/client"
+	"heddle.io/heddle/install/kube"
 	"heddle.io/heddle/install/sandbox"
 )
 
@@ -42,7 +43,9 @@ type app struct {
 	controller string // socket
 	sandbox    string // name
 	sandboxDir string
-	started    bool // the command line was understood
+	kube       kube.Options
+	system     string // namespace of Heddle in a cluster
+	started    bool   // the command line was understood
 }
 
 // problem is an outcome that the output has told already: only the exit code
@@ -86,12 +89,13 @@ func (a *app) exitCode(err error) int {
 	var (
 		gone  *client.Unreachable
 		notUp *sandbox.NotUp
+		away  *kube.Unreachable
 		wrong usage
 	)
 	switch {
 	case !a.started || errors.As(err, &wrong):
 		return exitUsage
-	case errors.As(err, &gone) || errors.As(err, &notUp):
+	case errors.As(err, &gone), errors.As(err, &notUp), errors.As(err, &away), errors.Is(err, errNobody):
 		return exitUnreachable
 	}
 	return exitProblem
@@ -103,8 +107,10 @@ func (a *app) root() *cobra.Command {
 		Short: "Look at Heddle, ask it why, and try it on one machine",
 		Long: `Look at Heddle, ask it why, and try it on one machine.
 
-Without --socket or --sandbox the sandbox "heddle" is asked when it is up, and
-this node's agent and controller (/run/heddle) otherwise.
+Whom a command asks: the sockets or the sandbox or the cluster that is named
+(--socket, --sandbox, --kubeconfig, --context); else the sandbox "heddle" when it
+is up; else this node's agent (/run/heddle); else the cluster of $KUBECONFIG or
+~/.kube/config, with your own rights there.
 
 Exit codes: 0 all is well, 1 a problem was found or the connection asked about
 is refused, 2 the command line is wrong, 3 nobody can be reached.`,
@@ -131,10 +137,13 @@ is refused, 2 the command line is wrong, 3 nobody can be reached.`,
 	f.StringVar(&a.sandbox, "sandbox", "", "name of a sandbox")
 	f.StringVar(&a.sandboxDir, "sandbox-dir", "", "directory of the sandbox (default /run/NAME-sandbox)")
 	_ = f.MarkHidden("sandbox-dir")
+	f.StringVar(&a.kube.Kubeconfig, "kubeconfig", "", "kubeconfig of a cluster (default $KUBECONFIG, then ~/.kube/config)")
+	f.StringVar(&a.kube.Context, "context", "", "context of the kubeconfig")
+	f.StringVar(&a.system, "system-namespace", kube.SystemNamespace, "namespace of Heddle in the cluster")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.demoCommand(), a.sandboxCommand(),
-		a.statusCommand(), a.describeCommand(), a.getCommand(), a.whyCommand(),
+		a.statusCommand(), a.describeCommand(), a.getCommand(), a.whyCommand(), a.topCommand(),
 		a.versionCommand(), a.echoCommand(), a.loadCommand(),
 	)
 	return root
