@@ -42,6 +42,7 @@ var allowed = map[string][]string{
 	"dataplane/tables":          {"bpf", "dataplane/plan"},
 	"dataplane/feed":            {"api/admin", "api/xds", "dataplane/disk", "dataplane/state"},
 	"dataplane/feed/feedtest":   {"api/xds"},
+	"dataplane/endpoints":       {},
 	"dataplane/enroll":          {"dataplane/disk", "dataplane/netns", "dataplane/plan", "dataplane/state"},
 	"dataplane/admin":           {"api/admin", "bpf", "dataplane/plan", "dataplane/state"},
 	"dataplane/node":            {"api/...", "bpf", "dataplane/..."},
@@ -49,6 +50,7 @@ var allowed = map[string][]string{
 	"controlplane/model":     {},
 	"controlplane/translate": {"api/xds", "controlplane/model"},
 	"controlplane/source":    {"api/v1alpha1", "controlplane/model"},
+	"controlplane/issue":     {"controlplane/model", "identity/..."},
 	"controlplane/serve":     {"api/xds", "controlplane/translate"},
 	"controlplane/plane":     {"api/admin", "api/xds", "controlplane/..."},
 
@@ -56,7 +58,7 @@ var allowed = map[string][]string{
 	"install/kube":    {},
 	"install/sandbox": {"api/admin", "install/client"},
 
-	"cmd/heddled":           {"api/admin/join", "dataplane/node", "identity/mtls"},
+	"cmd/heddled":           {"dataplane/endpoints", "api/admin/join", "dataplane/node", "identity/mtls"},
 	"cmd/heddle-controller": {"api/admin/join", "controlplane/plane", "identity/mtls"},
 	"cmd/heddlectl":         {"api/...", "install/..."},
 
