@@ -17,6 +17,10 @@ type Snapshot struct {
 	Services   map[Key]*Service
 	Slices     map[Key]*Slice
 	Routes     map[Key]*Route
+	Policies   map[Key]*TrafficPolicy
+	Externals  map[Key]*External
+	Grants     map[Key]*Grant
+	Mesh       *MeshConfig // nil: every setting has its default
 }
 
 // Key names an object within a namespace.
