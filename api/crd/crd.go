@@ -6,5 +6,5 @@ import "embed"
 
 // Files are the definitions, one *.yaml for each kind.
 //
-//go:embed *.yaml
+//go:embed policy.heddle.io_*.yaml
 var Files embed.FS

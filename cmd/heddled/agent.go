@@ -51,6 +51,7 @@ func (f *agentFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.config.TC, "tc", node.DefaultTC, "how to attach to interfaces: auto, tcx or clsact")
 	flags.StringVar(&f.config.FastPath, "fast-path", node.DefaultFastPath, "let packets between pods of the node skip its network stack: auto (where the kernel has nf_conntrack and nf_conntrack_netlink, and passes the self-test) or off")
 	flags.StringVar(&f.config.SocketBypass, "socket-bypass", node.DefaultSocketBypass, "auto: for pods that are labelled heddle.io/socket-bypass=enabled; off: for none")
+	flags.BoolVar(&f.config.StandBy, "stand-by", false, "while another agent works on this node wait for its end, then take over")
 	flags.Uint32Var(&f.config.MaxPods, "max-pods", 0, "pods in the mesh on this node (default the built-in size, as for all --max flags)")
 	flags.Uint32Var(&f.config.MaxServices, "max-services", 0, "addresses and ports of services")
 	flags.Uint32Var(&f.config.MaxSplits, "max-splits", 0, "service ports with more than one backend")
@@ -75,6 +76,9 @@ func (f *agentFlags) run(c *cobra.Command) error {
 	}
 	n, err := node.New(c.Context(), config)
 	if err != nil {
+		if c.Context().Err() != nil {
+			return nil // told to end while it was standing by
+		}
 		return err
 	}
 	log.Info("agent is up", "version", config.Version, "node", config.Node, "server", config.Server, "admin", config.Admin)

@@ -1,10 +1,12 @@
 package attach
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +36,33 @@ func lockPins(dir string) (*os.File, error) {
 		}
 		// Removed between open and flock: the lock protects nothing.
 		f.Close()
+	}
+}
+
+// awaitEvery is how often Await looks: what the successor of an agent loses
+// between that one's end and its own beginning.
+const awaitEvery = 20 * time.Millisecond
+
+// Await returns when nobody works on the pins, or ctx ends. It takes nothing:
+// somebody else may be faster with what follows.
+func Await(ctx context.Context, dir string) error {
+	tick := time.NewTicker(awaitEvery)
+	defer tick.Stop()
+	for {
+		f, err := lockPins(dir)
+		switch {
+		case err == nil:
+			return f.Close()
+		case errors.Is(err, os.ErrNotExist):
+			return nil
+		case !errors.Is(err, ErrLocked):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
 	}
 }
 

@@ -43,11 +43,52 @@ func ownCgroups(root string) ([]uint64, error) {
 		ownID, err = cgroupID(own)
 		return []uint64{ownID}, err
 	}
+	if above, err := aboveNamespace(root, "/proc/self/mountinfo"); err != nil || above {
+		return []uint64{ownID}, err // its own path to root does not show; an id that no hook sees does no harm
+	}
 	below, err := isBelow(own, rootID)
 	if err != nil || !below {
 		return nil, err // out of the hooks' sight
 	}
 	return []uint64{ownID}, nil
+}
+
+// aboveNamespace reports whether dir is on a mount that begins above this
+// process's cgroup namespace, as the node's hierarchy does in a container that
+// was given it.
+func aboveNamespace(dir, mountinfoFile string) (bool, error) {
+	mounts, err := cgroupMounts(mountinfoFile)
+	if err != nil {
+		return false, err
+	}
+	nearest := cgroupMount{}
+	for _, m := range mounts {
+		if _, ok := within(dir, m.at); ok && len(m.at) >= len(nearest.at) {
+			nearest = m
+		}
+	}
+	return nearest.levelsAbove() > 0, nil
+}
+
+// cgroupMount is a mount of cgroup2: which part of the hierarchy is where.
+type cgroupMount struct{ root, at string }
+
+// levelsAbove is how far a mount begins above this process's cgroup namespace.
+func (m cgroupMount) levelsAbove() int { return strings.Count(m.root, "/..") }
+
+func cgroupMounts(mountinfoFile string) ([]cgroupMount, error) {
+	mounts, err := os.ReadFile(mountinfoFile)
+	if err != nil {
+		return nil, fmt.Errorf("finding cgroup2: %w", err)
+	}
+	var found []cgroupMount
+	for line := range strings.Lines(string(mounts)) {
+		mount, source, ok := strings.Cut(line, " - ")
+		if fields := strings.Fields(mount); ok && strings.HasPrefix(source, "cgroup2 ") && len(fields) >= 5 {
+			found = append(found, cgroupMount{unescape(fields[3]), unescape(fields[4])})
+		}
+	}
+	return found, nil
 }
 
 // cgroupID is the kernel's 64-bit id of a cgroup: the inode of its directory.
@@ -106,22 +147,16 @@ func ownCgroup(cgroupFile, mountinfoFile string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	mounts, err := os.ReadFile(mountinfoFile)
+	mounts, err := cgroupMounts(mountinfoFile)
 	if err != nil {
-		return "", fmt.Errorf("finding the agent's own cgroup: %w", err)
+		return "", err
 	}
-	for line := range strings.Lines(string(mounts)) {
-		mount, source, ok := strings.Cut(line, " - ")
-		fields := strings.Fields(mount)
-		if !ok || !strings.HasPrefix(source, "cgroup2 ") || len(fields) < 5 {
-			continue
-		}
-		root, at := unescape(fields[3]), unescape(fields[4])
-		rest, ok := within(path, root)
+	for _, m := range mounts {
+		rest, ok := within(path, m.root)
 		if !ok {
 			continue
 		}
-		dir := filepath.Join(at, rest)
+		dir := filepath.Join(m.at, rest)
 		if _, err := os.Stat(dir); err == nil {
 			return dir, nil
 		}
@@ -162,17 +197,22 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// cgroupRoot returns where the node's cgroup2 hierarchy is mounted.
+// cgroupRoot returns where the node's cgroup2 hierarchy is mounted. In a
+// container that has its own view and was given the node's, it is the one that
+// begins furthest above.
 func cgroupRoot(mountinfoFile string) (string, error) {
-	mounts, err := os.ReadFile(mountinfoFile)
+	mounts, err := cgroupMounts(mountinfoFile)
 	if err != nil {
-		return "", fmt.Errorf("finding cgroup2: %w", err)
+		return "", err
 	}
-	for line := range strings.Lines(string(mounts)) {
-		mount, source, ok := strings.Cut(line, " - ")
-		if fields := strings.Fields(mount); ok && strings.HasPrefix(source, "cgroup2 ") && len(fields) >= 5 {
-			return unescape(fields[4]), nil
+	if len(mounts) == 0 {
+		return "", errors.New("no cgroup2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified, or name a directory with --cgroup")
+	}
+	best := mounts[0]
+	for _, m := range mounts[1:] {
+		if m.levelsAbove() > best.levelsAbove() {
+			best = m
 		}
 	}
-	return "", errors.New("no cgroup2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified, or name a directory with --cgroup")
+	return best.at, nil
 }

@@ -88,3 +88,18 @@ func TestOwnCgroupIsExemptWhereTheHooksSeeIt(t *testing.T) {
 		}
 	})
 }
+
+// A container that has a view of its own and was given the node's at another
+// place captures the node's, and its own cgroup is below it.
+func TestCgroupsOfAContainer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mountinfo")
+	write(t, file, "31 20 0:31 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n32 20 0:31 /../../.. /host/cgroup rw - cgroup2 none rw\n")
+	if dir, err := cgroupRoot(file); err != nil || dir != "/host/cgroup" {
+		t.Errorf("root %q, %v; want the node's", dir, err)
+	}
+	for dir, want := range map[string]bool{"/host/cgroup": true, "/host/cgroup/x": true, "/sys/fs/cgroup/x": false, "/hostess": false} {
+		if above, err := aboveNamespace(dir, file); err != nil || above != want {
+			t.Errorf("%s above: %v, %v; want %v", dir, above, err, want)
+		}
+	}
+}

@@ -37,6 +37,10 @@ type Config struct {
 	// off lets none. Connections that are in it stay, until they are closed.
 	SocketBypass string
 
+	// StandBy: while another agent works on the pins, New waits for its end
+	// instead of failing.
+	StandBy bool
+
 	// Entries that the kernel maps take; 0: the built-in size.
 	MaxPods, MaxServices, MaxSplits, MaxClusters, MaxEndpoints, MaxMembers, MaxFast uint32
 

@@ -82,7 +82,7 @@ func (n *Node) open(ctx context.Context) error {
 	if n.release, err = kernelRelease(); err != nil {
 		return err
 	}
-	if err := n.openKernel(); err != nil {
+	if err := n.openKernel(ctx); err != nil {
 		return err
 	}
 	contents, err := n.tables.Read()
@@ -100,7 +100,7 @@ func (n *Node) open(ctx context.Context) error {
 	return err
 }
 
-func (n *Node) openKernel() error {
+func (n *Node) openKernel(ctx context.Context) error {
 	cgroup := n.c.Cgroup
 	var err error
 	if cgroup == "" {
@@ -109,7 +109,7 @@ func (n *Node) openKernel() error {
 		}
 	}
 	own, ownErr := ownCgroups(cgroup)
-	n.kernel, err = attach.Open(attach.Options{
+	n.kernel, err = n.takeOver(ctx, attach.Options{
 		Cgroup: cgroup, Pins: n.c.Pins, Limits: n.c.mapLimits(), TC: n.c.TC, OwnCgroups: own,
 		FastPath: n.c.FastPath, SelfTest: n.selfTest, Log: n.c.Log,
 	})
@@ -121,6 +121,23 @@ func (n *Node) openKernel() error {
 	}
 	n.tables = shown{tables.New(n.kernel.Maps()), n.c.Pins}
 	return nil
+}
+
+// takeOver opens the kernel's objects. An agent that stands by waits until the
+// one before it has ended; from then on to the end of New nobody serves the
+// sockets, while the kernel goes on with what is pinned.
+func (n *Node) takeOver(ctx context.Context, o attach.Options) (*attach.Kernel, error) {
+	for {
+		k, err := attach.Open(o)
+		if !n.c.StandBy || !errors.Is(err, attach.ErrLocked) {
+			return k, err
+		}
+		n.c.Log.Info("standing by until the agent before this one has ended", "why", err)
+		if err := attach.Await(ctx, o.Pins); err != nil {
+			return nil, fmt.Errorf("standing by: %w", err)
+		}
+		n.c.Log.Info("the agent before has ended; taking over")
+	}
 }
 
 // openPods reads the announced pods. When that list is lost, the pods are
