@@ -226,8 +226,10 @@ func (s *Server) announce(r *http.Request) (any, error) {
 }
 
 func (s *Server) forget(r *http.Request) (any, error) {
-	namespace, name := r.PathValue("namespace"), r.PathValue("name")
-	found, err := s.node.Forget(r.Context(), namespace, name)
+	namespace, name, query := r.PathValue("namespace"), r.PathValue("name"), r.URL.Query()
+	found, err := s.node.Forget(r.Context(), api.PodRequest{
+		Namespace: namespace, Name: name, UID: query.Get("uid"), Netns: query.Get("netns"),
+	})
 	if err != nil {
 		return nil, err
 	}

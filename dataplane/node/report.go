@@ -182,12 +182,13 @@ func (n *Node) Decide(in bpf.ConnectIn) (bpf.ConnectOut, error) { return n.kerne
 
 // Forget implements admin.Node. It returns when the pod's interface is free
 // and its entries are gone, or when ctx ends.
-func (n *Node) Forget(ctx context.Context, namespace, name string) (bool, error) {
-	found, err := n.pods.Forget(namespace, name)
+func (n *Node) Forget(ctx context.Context, r api.PodRequest) (bool, error) {
+	gone := enroll.Pod{Namespace: r.Namespace, Name: r.Name, UID: r.UID, Netns: r.Netns}
+	found, err := n.pods.Forget(gone)
 	if !found || err != nil {
 		return found, err
 	}
-	key := enroll.Pod{Namespace: namespace, Name: name}.Key()
+	key := gone.Key()
 	for {
 		s, changed := n.seen()
 		if _, listed := s.member(key); !listed {
