@@ -22,8 +22,8 @@ const (
 // Member is an announced pod with what the control plane says of it.
 type Member struct {
 	Pod
-	Standing  Standing
-	Reason    string // why it is not Enrolled, for people
+	Standing Standing
+	Reason   string // why it is not Enrolled, for people
 	// Addresses are what the pod may send from. What its network plugin said
 	// comes first: it is of this very sandbox. The control plane knows addresses
 	// later, and after the loss of a node's power it still knows those of the
