@@ -120,13 +120,15 @@ func wait(ctx context.Context, w *fsnotify.Watcher) bool {
 	case <-w.Events:
 	case <-w.Errors: // some were lost
 	}
-	for deadline := time.After(settle); ; {
+	gathered := time.NewTimer(settle)
+	defer gathered.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-w.Events:
 		case <-w.Errors:
-		case <-deadline:
+		case <-gathered.C:
 			return true
 		}
 	}

@@ -123,10 +123,15 @@ func Plan(members []Member) []plan.Pod {
 }
 
 // Problems names the pods whose traffic is dropped because they cannot be
-// programmed.
+// programmed, and those that ran before they were.
 func Problems(members []Member) []plan.Problem {
 	var out []plan.Problem
 	for _, m := range members {
+		if m.Late && m.Mesh() {
+			out = append(out, plan.Problem{Object: "Pod " + m.Key(), Reason: "StartedOutsideChain",
+				Detail: "it started without the CNI plugin, so it ran outside the mesh until the agent found it; " +
+					"something had replaced the CNI configuration of this node. Restart the pod to be sure that no connection of it is from that time"})
+		}
 		if m.Standing == Waiting {
 			reason := "PodNotProgrammed"
 			if len(m.Addresses) > 0 {

@@ -28,6 +28,8 @@ type Pod struct {
 	UID string `json:"uid,omitempty"`
 	// Addresses are those that the network plugin gave the pod, see Member.
 	Addresses []netip.Addr `json:"addresses,omitempty"`
+	// Late: it started unannounced although every pod should have been.
+	Late bool `json:"late,omitempty"`
 }
 
 // Key is the pod's xDS resource name.

@@ -20,7 +20,7 @@ func (l *loop) publish(members []member) {
 	for i := range members {
 		members[i].slow = l.slow(members[i].Ifindex)
 	}
-	next := &now{view: l.view, members: members, plan: l.plan, noBypass: l.n.noBypass()}
+	next := &now{view: l.view, members: members, plan: l.plan, noBypass: l.n.noBypass(), cached: l.update.FromCache}
 	for _, list := range [][]plan.Problem{l.problems, l.broken, l.drifted(), l.lostPods()} {
 		for _, p := range list {
 			next.problems = append(next.problems, api.Problem{Object: p.Object, Reason: p.Reason, Detail: p.Detail})
@@ -30,8 +30,17 @@ func (l *loop) publish(members []member) {
 		next.problems = append(next.problems, api.Problem{Object: "kernel tables", Reason: "PlanNotApplied",
 			Detail: "the plan before stays in force, and it is tried again: " + l.plan.Error})
 	}
-	l.n.dated(append(l.n.feed.Problems(), next.problems...))
+	l.n.dated(append(l.n.live(), next.problems...))
 	l.n.replace(next)
+}
+
+// live are the problems of those that work beside the loop.
+func (n *Node) live() []api.Problem {
+	problems := append(n.feed.Problems(), n.finder.Problems()...)
+	if n.chain != nil {
+		problems = append(problems, n.chain.Problems()...)
+	}
+	return problems
 }
 
 // lostPods reminds of a list of pods that could not be read at start.
@@ -72,7 +81,7 @@ func (n *Node) Status() api.AgentStatus {
 		Node: n.c.Node, Zone: n.c.Zone, Version: n.c.Version,
 		Started: n.started, Kernel: n.release,
 		Feed: n.feed.Status(), Plan: s.plan,
-		Problems: n.dated(append(n.feed.Problems(), s.problems...)),
+		Problems: n.dated(append(n.live(), s.problems...)),
 	}
 	if status.Zone == "" && s.view != nil {
 		status.Zone = s.view.Snapshot.Node.Zone

@@ -81,17 +81,28 @@ func (a *agent) do(ctx context.Context, method, path string, body any) error {
 // mesh. An agent that is being replaced is back within moments, so no answer is
 // a reason to ask again until the time is up.
 func (a *agent) announce(p admin.PodRequest, patience, answer time.Duration) error {
-	deadline := time.Now().Add(patience)
+	p.TimeoutSeconds = answer.Seconds()
+	patient, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	again := time.NewTicker(retryEvery)
+	defer again.Stop()
 	for {
-		p.TimeoutSeconds = answer.Seconds()
-		ctx, cancel := context.WithTimeout(context.Background(), answer+dialTimeout)
-		err := a.do(ctx, http.MethodPut, "/v1/pods", p)
-		cancel()
-		if _, refused := err.(*refusal); err == nil || refused || !time.Now().Before(deadline) {
+		err := a.ask(p, answer+dialTimeout)
+		if _, refused := err.(*refusal); err == nil || refused {
 			return err
 		}
-		time.Sleep(retryEvery)
+		select {
+		case <-patient.Done():
+			return err
+		case <-again.C:
+		}
 	}
+}
+
+func (a *agent) ask(p admin.PodRequest, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return a.do(ctx, http.MethodPut, "/v1/pods", p)
 }
 
 // forget tells that a pod is gone.
