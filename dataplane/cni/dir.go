@@ -149,7 +149,10 @@ func put(path string, text []byte, mode fs.FileMode, uid, gid int, last func() e
 		return fmt.Errorf("writing %s (the directory must be writable for the agent): %w", staged, err)
 	}
 	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(mode), f.Chown(uid, gid), f.Sync(), f.Close(), last())
+	if uid != os.Geteuid() || gid != os.Getegid() { // a right that few agents have
+		err = errors.Join(err, f.Chown(uid, gid))
+	}
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close(), last())
 	if err == nil {
 		err = os.Rename(staged, path)
 	}

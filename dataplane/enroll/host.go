@@ -3,6 +3,7 @@ package enroll
 import (
 	"fmt"
 	"net"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,14 +18,17 @@ type Machine struct{}
 const nodeRoot = "/proc/1/root"
 
 // Cookie returns the cookie of the network namespace at path, a path on the
-// node. The agent's own file system comes first.
+// node. The agent's own file system comes first; it may have a /run of the
+// node's, and no /var/run.
 func (Machine) Cookie(path string) (uint64, error) {
 	cookie, err := netns.Cookie(path)
 	if err == nil {
 		return cookie, nil
 	}
-	if cookie, again := netns.Cookie(nodeRoot + path); again == nil {
-		return cookie, nil
+	for _, other := range []string{strings.TrimPrefix(path, "/var"), nodeRoot + path} {
+		if cookie, again := netns.Cookie(other); again == nil {
+			return cookie, nil
+		}
 	}
 	return 0, err
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -25,11 +24,7 @@ const ownChild = "heddle-agent"
 // them would be a hole; so it moves into a child. Under Kubernetes and systemd
 // it has a cgroup of its own already.
 func ownCgroups(root string) ([]uint64, error) {
-	var own string
-	err := asNode(func() (err error) {
-		own, err = ownCgroup("/proc/thread-self/cgroup", "/proc/thread-self/mountinfo")
-		return err
-	})
+	own, err := ownCgroup("/proc/self/cgroup", "/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
@@ -167,57 +162,17 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// asNode calls fn on a thread that sees cgroups as the node's first process does.
-// An agent in a pod has a cgroup namespace of its own: it sees itself at the top,
-// everything beside it as "..", and cannot tell where in the node's hierarchy it
-// is. Where the node's processes are not visible (no hostPID), the first process
-// is the agent's own and nothing changes. The thread ends with fn.
-func asNode(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		// Without the right to, the agent's own view has to do.
-		if ns, err := unix.Open("/proc/1/ns/cgroup", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
-			_ = unix.Setns(ns, unix.CLONE_NEWCGROUP)
-			unix.Close(ns)
-		}
-		done <- fn()
-	}()
-	return <-done
-}
-
-// nodeCgroup is where the root of the node's cgroup2 hierarchy is mounted.
-func nodeCgroup() (root string, err error) {
-	err = asNode(func() (err error) {
-		root, err = cgroupRoot("/proc/thread-self/mountinfo")
-		return err
-	})
-	return root, err
-}
-
-// cgroupRoot returns where the node's cgroup2 hierarchy is mounted: its top,
-// where there is a mount of that. A runtime mounts a container's own part first.
+// cgroupRoot returns where the node's cgroup2 hierarchy is mounted.
 func cgroupRoot(mountinfoFile string) (string, error) {
 	mounts, err := os.ReadFile(mountinfoFile)
 	if err != nil {
 		return "", fmt.Errorf("finding cgroup2: %w", err)
 	}
-	part := ""
 	for line := range strings.Lines(string(mounts)) {
 		mount, source, ok := strings.Cut(line, " - ")
-		fields := strings.Fields(mount)
-		if !ok || !strings.HasPrefix(source, "cgroup2 ") || len(fields) < 5 {
-			continue
-		}
-		if part == "" {
-			part = unescape(fields[4])
-		}
-		if fields[3] == "/" {
+		if fields := strings.Fields(mount); ok && strings.HasPrefix(source, "cgroup2 ") && len(fields) >= 5 {
 			return unescape(fields[4]), nil
 		}
-	}
-	if part != "" {
-		return part, nil
 	}
 	return "", errors.New("no cgroup2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified, or name a directory with --cgroup")
 }

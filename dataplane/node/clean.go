@@ -68,7 +68,7 @@ func (r *report) removeCgroup(c *Config) {
 	root := c.Cgroup
 	if root == "" {
 		var err error
-		if root, err = nodeCgroup(); err != nil {
+		if root, err = cgroupRoot("/proc/self/mountinfo"); err != nil {
 			return // none is mounted, so there is nothing in it
 		}
 	}

@@ -112,7 +112,7 @@ func (n *Node) openKernel() error {
 	cgroup := n.c.Cgroup
 	var err error
 	if cgroup == "" {
-		if cgroup, err = nodeCgroup(); err != nil {
+		if cgroup, err = cgroupRoot("/proc/self/mountinfo"); err != nil {
 			return err
 		}
 	}
