@@ -55,19 +55,19 @@ var allowed = map[string][]string{
 	"cmd/heddle-controller": {"controlplane/plane", "identity/mtls"},
 	"cmd/heddlectl":         {"api/...", "install/..."},
 
-	"e2e/bench":      {"e2e/bench/load", "install/sandbox"},
-	"e2e/bench/load": {},
+	"e2e/bench":           {"e2e/bench/load", "install/sandbox"},
+	"e2e/bench/load":      {},
 	"e2e/cluster":         {},
 	"e2e/cluster/pause":   {},
 	"e2e/cluster/runtime": {},
 	"e2e/cluster/up":      {"e2e/cluster"},
 
-	"e2e/kernels":    {"api/admin", "install/client"},
-	"e2e/peer":       {},
-	"e2e/scale":      {"api/admin", "install/sandbox"},
-	"e2e/scenarios":  {},
-	"e2e/semantics":  {"dataplane/semantics", "install/sandbox"},
-	"e2e/tree":       {},
+	"e2e/kernels":   {"api/admin", "install/client"},
+	"e2e/peer":      {},
+	"e2e/scale":     {"api/admin", "install/sandbox"},
+	"e2e/scenarios": {},
+	"e2e/semantics": {"dataplane/semantics", "install/sandbox"},
+	"e2e/tree":      {},
 }
 
 // A ban keeps an import out of the packages of its scope. It binds what ships;
