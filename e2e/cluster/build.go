@@ -20,54 +20,59 @@ import (
 // components are the names that the binary of all of Kubernetes goes by.
 var components = []string{Etcd, APIServer, ControllerManager, Scheduler, Kubelet, KubeProxy, "kubectl"}
 
-// Build makes what clusters need besides Debian's packages, below .build/cluster
-// of the repository at root, or below $HEDDLE_CLUSTER_CACHE, and returns the
-// directory. Kubernetes takes minutes when nothing is cached; the next time it is
-// there, until a version changes. What is Heddle's own is always built anew.
+// Build makes what clusters need besides Debian's packages, and returns the
+// directory that Options has as Bin: .build/cluster/bin of the repository at
+// root. Kubernetes takes minutes when nothing is cached; it is kept below
+// .build/cluster, or below $HEDDLE_CLUSTER_CACHE for more than one checkout, until
+// a version changes. What is Heddle's own is always built anew.
 func Build(ctx context.Context, root string, log io.Writer) (string, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return "", err
 	}
-	b := &builder{ctx: ctx, root: root, log: log}
-	b.source = filepath.Join(root, "e2e", "cluster")
+	b := &builder{ctx: ctx, root: root, source: filepath.Join(root, "e2e", "cluster"), log: log}
+	b.bin = filepath.Join(root, ".build", "cluster", "bin")
 	cache := os.Getenv("HEDDLE_CLUSTER_CACHE")
 	if cache == "" {
-		cache = filepath.Join(root, ".build", "cluster")
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", err
-	}
-	turn, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return "", err
-	}
-	defer turn.Close()
-	if err := unix.Flock(int(turn.Fd()), unix.LOCK_EX); err != nil {
-		return "", err
+		cache = filepath.Dir(b.bin)
 	}
 	key, err := b.key()
 	if err != nil {
 		return "", fmt.Errorf("find out which versions of Kubernetes and CoreDNS to build: %w", err)
 	}
-	b.out = filepath.Join(cache, key)
-	if !exists(b.out) {
-		if err := b.foreign(); err != nil {
-			return "", fmt.Errorf("build Kubernetes for the test cluster: %w", err)
-		}
+	b.foreign = filepath.Join(cache, key)
+	if err := alone(cache, b.buildForeign); err != nil {
+		return "", fmt.Errorf("build Kubernetes for the test cluster: %w", err)
 	}
-	if err := b.own(); err != nil {
+	if err := alone(b.bin, b.buildOwn); err != nil {
 		return "", fmt.Errorf("build the images of the test cluster: %w", err)
 	}
-	return b.out, nil
+	return b.bin, nil
+}
+
+// alone runs f while no other process builds in a directory.
+func alone(dir string, f func() error) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	turn, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer turn.Close()
+	if err := unix.Flock(int(turn.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	return f()
 }
 
 type builder struct {
-	ctx    context.Context
-	root   string
-	source string
-	out    string
-	log    io.Writer
+	ctx     context.Context
+	root    string // of the repository
+	source  string // of this package
+	foreign string // where the foreign binaries are kept
+	bin     string // where everything is
+	log     io.Writer
 }
 
 // key is made of everything that the foreign binaries are made of.
@@ -91,9 +96,13 @@ func (b *builder) key() (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
 }
 
-// foreign builds what is not Heddle's. Its directory appears when it is whole.
-func (b *builder) foreign() error {
-	part := b.out + ".part"
+// buildForeign builds what is not Heddle's, unless it is there. The directory
+// appears when it is whole.
+func (b *builder) buildForeign() error {
+	if exists(b.foreign) {
+		return nil
+	}
+	part := b.foreign + ".part"
 	if err := errors.Join(os.RemoveAll(part), os.MkdirAll(part, 0o755)); err != nil {
 		return err
 	}
@@ -124,7 +133,7 @@ func (b *builder) foreign() error {
 	if err := b.stages(kubernetes, filepath.Join(part, "kwok-stages.yaml")); err != nil {
 		return err
 	}
-	return os.Rename(part, b.out)
+	return os.Rename(part, b.foreign)
 }
 
 // versionFlags tell the components which release they are, for the linker.
@@ -167,8 +176,30 @@ func (b *builder) stages(module, out string) error {
 	return os.WriteFile(out, all.Bytes(), 0o644)
 }
 
-// own builds what is Heddle's: the programs of nodes and pods, and their images.
-func (b *builder) own() error {
+// link puts the foreign binaries beside Heddle's own.
+func (b *builder) link() error {
+	entries, err := os.ReadDir(b.foreign)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		from, to := filepath.Join(b.foreign, e.Name()), filepath.Join(b.bin, e.Name())
+		if old, err := os.Readlink(to); err == nil && old == from {
+			continue
+		}
+		if err := errors.Join(os.RemoveAll(to), os.Symlink(from, to)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildOwn builds what is Heddle's: the programs of nodes and pods, and their
+// images.
+func (b *builder) buildOwn() error {
+	if err := b.link(); err != nil {
+		return err
+	}
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		return fmt.Errorf("%w: install Debian's busybox-static (.ci/setup cluster)", err)
@@ -176,24 +207,24 @@ func (b *builder) own() error {
 	if err := static(busybox); err != nil {
 		return err
 	}
-	images := filepath.Join(b.out, "images")
+	images := filepath.Join(b.bin, "images")
 	if err := os.MkdirAll(images, 0o755); err != nil {
 		return err
 	}
 	for name, pkg := range map[string]string{
 		"pause": "./e2e/cluster/pause", "runtime": "./e2e/cluster/runtime", "heddlectl": "./cmd/heddlectl",
 	} {
-		_, err := b.output(b.root, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(b.out, name), pkg)
+		_, err := b.output(b.root, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(b.bin, name), pkg)
 		if err != nil {
 			return err
 		}
 	}
-	pause := []file{{path: "/pause", from: filepath.Join(b.out, "pause")}}
+	pause := []file{{path: "/pause", from: filepath.Join(b.bin, "pause")}}
 	if err := writeImage(filepath.Join(images, "pause.tar"), PauseImage, []string{"/pause"}, pause); err != nil {
 		return err
 	}
 	peer := []file{
-		{path: "/heddlectl", from: filepath.Join(b.out, "heddlectl")},
+		{path: "/heddlectl", from: filepath.Join(b.bin, "heddlectl")},
 		{path: "/bin/busybox", from: busybox},
 	}
 	for _, name := range []string{
