@@ -2,9 +2,12 @@ package source
 
 import (
 	"context"
+	stderrors "errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -145,15 +148,31 @@ func (k *Kubernetes) feed(kind string, convert func(runtime.Object) (*object, er
 
 // turn puts in force what was gathered, and says so.
 func (k *Kubernetes) turn() {
+	defer func() { k.noticed = time.Time{}; k.gather.handled(time.Now()) }()
 	changes, contacts := k.inbox.take()
 	k.ledger.apply(changes)
 	if k.snapshot != nil || synced(contacts) {
 		k.snapshot = k.ledger.snapshot(k.snapshot)
 	}
 	problems, unavailable := k.troubles(contacts)
+	if k.snapshot == nil && unavailable == nil {
+		return // not everything was read yet, and nothing is in the way
+	}
 	k.outbox.publish(Update{Snapshot: k.snapshot, Err: unavailable, Noticed: k.noticed}, append(problems, k.ledger.problems()...))
-	k.noticed = time.Time{}
-	k.gather.handled(time.Now())
+}
+
+// cause leaves out the address and the parameters of a request, which differ each
+// time: the same failure is the same problem.
+func cause(err error) error {
+	var failed *url.Error
+	if stderrors.As(err, &failed) {
+		err = failed.Err
+	}
+	var refused *net.OpError
+	if stderrors.As(err, &refused) {
+		err = refused
+	}
+	return err
 }
 
 // synced reports whether everything that can be read was read once.
@@ -200,7 +219,7 @@ func (k *Kubernetes) troubles(contacts map[string]contact) (problems []model.Pro
 				unavailable = err
 			}
 		case unavailable == nil:
-			unavailable = fmt.Errorf("reading %s objects: %w", kind, err)
+			unavailable = fmt.Errorf("reading %s objects: %w", kind, cause(err))
 		}
 	}
 	if unavailable != nil && !errors.IsForbidden(unavailable) {
