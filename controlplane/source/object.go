@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"time"
@@ -204,4 +205,34 @@ func set[K comparable, V any](m map[K]*V, k K, v *V) {
 		return
 	}
 	m[k] = v
+}
+
+// own gives a snapshot that is being made its own map of a kind.
+func own(s *model.Snapshot, kind string) {
+	switch kind {
+	case namespaceKind:
+		s.Namespaces = maps.Clone(s.Namespaces)
+	case nodeKind:
+		s.Nodes = maps.Clone(s.Nodes)
+	case podKind:
+		s.Pods = maps.Clone(s.Pods)
+	case serviceKind:
+		s.Services = maps.Clone(s.Services)
+	case sliceKind:
+		s.Slices = maps.Clone(s.Slices)
+	case tcpRouteKind:
+		s.Routes = maps.Clone(s.Routes)
+	case tlsRouteKind:
+		s.TLSRoutes = maps.Clone(s.TLSRoutes)
+	case httpRouteKind:
+		s.HTTPRoutes = maps.Clone(s.HTTPRoutes)
+	case grpcRouteKind:
+		s.GRPCRoutes = maps.Clone(s.GRPCRoutes)
+	case grantKind:
+		s.Grants = maps.Clone(s.Grants)
+	case policyKind:
+		s.Policies = maps.Clone(s.Policies)
+	case externalKind:
+		s.Externals = maps.Clone(s.Externals)
+	}
 }
