@@ -75,14 +75,18 @@ func (n *Nodes) refuse(r refusal) error {
 }
 
 // Refused returns how many streams were refused since the start, by reason. Every
-// reason is in it.
+// reason is in it. n may be nil: then nobody was.
 func (n *Nodes) Refused() map[string]uint64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	out := make(map[string]uint64, len(refusalCodes))
 	for reason := range refusalCodes {
-		out[reason] = n.mu.refused[reason]
+		out[reason] = 0
 	}
+	if n == nil {
+		return out
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.Copy(out, n.mu.refused)
 	return out
 }
 

@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 	"install/kube":    {},
 	"install/sandbox": {"api/admin", "install/client"},
 
-	"cmd/heddled":           {"dataplane/endpoints", "api/admin/join", "dataplane/node", "identity/mtls"},
+	"cmd/heddled":           {"api/admin", "api/admin/join", "dataplane/endpoints", "dataplane/node", "identity/mtls"},
 	"cmd/heddle-controller": {"api/admin/join", "controlplane/plane", "identity/mtls"},
 	"cmd/heddle-cni":        {"dataplane/cni/plugin"},
 	"cmd/heddlectl":         {"api/...", "install/..."},
