@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/nettest"
 )
 
 func TestFastPathIsLeft(t *testing.T) {
@@ -102,7 +103,7 @@ func TestFastPathForgetsStale(t *testing.T) {
 		}
 		const gone = 4711 // an interface
 		f.put(bpf.MapFast, stale, bpf.FastVal{End: [2]bpf.FastEnd{{Ifindex: gone}, {Ifindex: gone}}})
-		if err := unix.Connect(fd, sockaddr(unix.AF_INET, to)); err != nil {
+		if err := nettest.Connect(fd, sockaddr(unix.AF_INET, to)); err != nil {
 			t.Fatal(err)
 		}
 		wantGreeting(t, fdConn(fd), "pod")
