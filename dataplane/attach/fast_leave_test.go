@@ -53,6 +53,27 @@ func TestFastPathIsLeft(t *testing.T) {
 	}
 }
 
+// A connection that is made while its interface is being let go stays on the
+// stack, also while half of the programs is still there.
+func TestFastPathIsBarredWhileDetaching(t *testing.T) {
+	inBothModesFast(t, func(t *testing.T, f *fastRig) {
+		f.hold(2)
+		before := f.now()
+		if err := f.kernel.barFastPath(f.clientIf); err != nil {
+			t.Fatal(err)
+		}
+		c := f.dial(f.client.NS, "tcp", f.servers[0].String())
+		wantGreeting(t, c, "pod")
+		if now := f.now(); now != before {
+			t.Errorf("%d connections on the fast path, want the %d of before", now, before)
+		}
+		f.detach(f.clientIf)
+		if err := exchange(c, "still here"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestFastPathSurvivesRestart(t *testing.T) {
 	inBothModesFast(t, func(t *testing.T, f *fastRig) {
 		c := f.connect(f.servers[0])
