@@ -74,6 +74,7 @@ func (f *agentFlags) run(c *cobra.Command) error {
 	if config.TLS, err = f.tls.load(config.Server); err != nil {
 		return err
 	}
+	log.Info("agent starts", "version", config.Version, "node", config.Node)
 	n, err := node.New(c.Context(), config)
 	if err != nil {
 		return err

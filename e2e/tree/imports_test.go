@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 
 	"e2e/bench":      {"e2e/bench/load", "install/sandbox"},
 	"e2e/bench/load": {},
+	"e2e/golden":     {},
 	"e2e/kernels":    {"api/admin", "install/client"},
 	"e2e/peer":       {},
 	"e2e/scale":      {"api/admin", "install/sandbox"},

@@ -48,6 +48,7 @@ var testOnly = map[string]string{
 	"dataplane/state/statetest": "snapshots from text",
 	"e2e/bench":                 "measures what the built binaries cost",
 	"e2e/bench/load":            "the traffic of the bench",
+	"e2e/golden":                "files of expected text",
 	"e2e/kernels":               "runs the kernel tests on other kernels",
 	"e2e/peer":                  "the traffic of the scenarios",
 	"e2e/semantics":             "compares what applications see with plain TCP",
