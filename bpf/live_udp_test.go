@@ -198,14 +198,14 @@ func exchange(t *testing.T, client socket, to unix.Sockaddr, server socket) neti
 func answer(t *testing.T, client, server socket) netip.AddrPort {
 	t.Helper()
 	var buf [16]byte
-	_, from, err := unix.Recvfrom(int(server), buf[:], 0)
+	from, err := server.receive(buf[:])
 	if err != nil {
 		t.Fatalf("the server got nothing: %v", err)
 	}
 	if err := unix.Sendto(int(server), []byte("answer"), 0, from); err != nil {
 		t.Fatal(err)
 	}
-	_, from, err = unix.Recvfrom(int(client), buf[:], 0)
+	from, err = client.receive(buf[:])
 	if err != nil {
 		t.Fatalf("the client got no answer: %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/nettest"
 )
 
 // socket is a file descriptor that is closed when the test ends.
@@ -66,7 +67,7 @@ func serve(t *testing.T, domain, kind int, addr string) (socket, netip.AddrPort)
 }
 
 func (s socket) connect(domain int, to string) error {
-	return unix.Connect(int(s), sockaddr(domain, netip.MustParseAddrPort(to)))
+	return nettest.Connect(int(s), sockaddr(domain, netip.MustParseAddrPort(to)))
 }
 
 func (s socket) peer(t *testing.T) netip.AddrPort {
@@ -80,12 +81,20 @@ func (s socket) peer(t *testing.T) netip.AddrPort {
 
 func (s socket) accept(t *testing.T) (socket, netip.AddrPort) {
 	t.Helper()
-	fd, name, err := unix.Accept4(int(s), unix.SOCK_CLOEXEC)
+	var fd int
+	var name unix.Sockaddr
+	err := nettest.Again(func() (err error) { fd, name, err = unix.Accept4(int(s), unix.SOCK_CLOEXEC); return })
 	if err != nil {
 		t.Fatalf("accept: %v", err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
 	return socket(fd), addrPort(name)
+}
+
+// receive takes one datagram and returns where it came from.
+func (s socket) receive(p []byte) (from unix.Sockaddr, err error) {
+	err = nettest.Again(func() (err error) { _, from, err = unix.Recvfrom(int(s), p, 0); return })
+	return from, err
 }
 
 // originalDst asks as a proxy does, in the family of the address it expects.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"heddle.io/heddle/e2e/golden"
 )
 
 func TestShares(t *testing.T) {
@@ -66,7 +68,7 @@ func TestRenderDemo(t *testing.T) {
 	renderCanary(&out, good)
 	renderCanary(&out, bad)
 	renderCost(&out, cost)
-	golden(t, "demo.txt", out.String())
+	golden.Check(t, "demo.txt", out.String())
 }
 
 func TestQuantiles(t *testing.T) {

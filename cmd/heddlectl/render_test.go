@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"io"
 	"net/netip"
 	"os"
@@ -13,30 +12,11 @@ import (
 	"time"
 
 	"heddle.io/heddle/api/admin"
+	"heddle.io/heddle/e2e/golden"
 	"heddle.io/heddle/install/sandbox"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
-
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-
-// golden compares text with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update rewrites it); got:\n%s", path, got)
-	}
-}
 
 // from reads JSON as the admin sockets send it.
 func from[T any](t *testing.T, name string) T {
@@ -89,7 +69,7 @@ func TestRender(t *testing.T) {
 		"hints.txt": func(w io.Writer) { renderHints(w, "bin/heddlectl", true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			golden(t, name, text(render))
+			golden.Check(t, name, text(render))
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"heddle.io/heddle/api/admin"
+	"heddle.io/heddle/e2e/golden"
 )
 
 func TestPodRates(t *testing.T) {
@@ -64,6 +65,6 @@ func TestRenderTop(t *testing.T) {
 			renderTopServices(w, &topReport[serviceRate]{Rows: []serviceRate{{Service: "shop/web", Port: "80/tcp http", Nodes: 2, Connections: 1234.5, Refused: 0.25, Open: 17}}})
 		},
 	} {
-		t.Run(name, func(t *testing.T) { golden(t, name, text(render)) })
+		t.Run(name, func(t *testing.T) { golden.Check(t, name, text(render)) })
 	}
 }

@@ -58,7 +58,7 @@ func TestBypassOtherAddresses(t *testing.T) {
 	r.serve(0, at)
 
 	mapped := fdConn(r.socket(r.client.NS, unix.AF_INET6, unix.SOCK_STREAM, 0))
-	if err := unix.Connect(int(mapped), sockaddr(unix.AF_INET6, at)); err != nil {
+	if err := nettest.Connect(int(mapped), sockaddr(unix.AF_INET6, at)); err != nil {
 		t.Fatal(err)
 	}
 	server, err := l.AcceptTCP()
@@ -183,7 +183,7 @@ func TestBypassKeepsTheOrder(t *testing.T) {
 		"defer accept": {
 			func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 5) },
 			func(fd int, to unix.Sockaddr) error {
-				return errors.Join(unix.Connect(fd, to), unix.Send(fd, []byte("A"), 0))
+				return errors.Join(nettest.Connect(fd, to), unix.Send(fd, []byte("A"), 0))
 			},
 		},
 		"fast open": {
@@ -219,7 +219,8 @@ func TestBypassKeepsTheOrder(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				server, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+				var server int
+				err := nettest.Again(func() (err error) { server, _, err = unix.Accept4(listener, unix.SOCK_CLOEXEC); return })
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -231,6 +231,25 @@ func (f flows) list(selected func(bpf.FastVal) bool) ([]flow, error) {
 	return found, nil
 }
 
+// barFastPath keeps new connections of an interface off the fast path, until its
+// entry is written again.
+func (k *Kernel) barFastPath(ifindex uint32) error {
+	var val bpf.IfaceVal
+	ifaces := k.maps[bpf.MapIfaces]
+	err := ifaces.Lookup(ifindex, &val)
+	if errors.Is(err, ebpf.ErrKeyNotExist) || err == nil && val.Flags&bpf.IfaceFast == 0 {
+		return nil
+	}
+	if err == nil {
+		val.Flags &^= bpf.IfaceFast
+		err = ifaces.Update(ifindex, val, ebpf.UpdateExist)
+	}
+	if err != nil {
+		return fmt.Errorf("keep connections of interface %d off the fast path, in map %s: %w", ifindex, bpf.MapIfaces, err)
+	}
+	return nil
+}
+
 // LeaveFastPath lets the fast connections of an interface, which may be gone,
 // continue on the stack.
 func (k *Kernel) LeaveFastPath(ifindex uint32) error {

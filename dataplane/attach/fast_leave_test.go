@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"heddle.io/heddle/bpf"
+	"heddle.io/heddle/dataplane/nettest"
 )
 
 func TestFastPathIsLeft(t *testing.T) {
@@ -50,6 +51,27 @@ func TestFastPathIsLeft(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A connection that is made while its interface is being let go stays on the
+// stack, also while half of the programs is still there.
+func TestFastPathIsBarredWhileDetaching(t *testing.T) {
+	inBothModesFast(t, func(t *testing.T, f *fastRig) {
+		f.hold(2)
+		before := f.now()
+		if err := f.kernel.barFastPath(f.clientIf); err != nil {
+			t.Fatal(err)
+		}
+		c := f.dial(f.client.NS, "tcp", f.servers[0].String())
+		wantGreeting(t, c, "pod")
+		if now := f.now(); now != before {
+			t.Errorf("%d connections on the fast path, want the %d of before", now, before)
+		}
+		f.detach(f.clientIf)
+		if err := exchange(c, "still here"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestFastPathSurvivesRestart(t *testing.T) {
@@ -102,7 +124,7 @@ func TestFastPathForgetsStale(t *testing.T) {
 		}
 		const gone = 4711 // an interface
 		f.put(bpf.MapFast, stale, bpf.FastVal{End: [2]bpf.FastEnd{{Ifindex: gone}, {Ifindex: gone}}})
-		if err := unix.Connect(fd, sockaddr(unix.AF_INET, to)); err != nil {
+		if err := nettest.Connect(fd, sockaddr(unix.AF_INET, to)); err != nil {
 			t.Fatal(err)
 		}
 		wantGreeting(t, fdConn(fd), "pod")

@@ -37,7 +37,7 @@ func TestConnect(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			fd := r.socket(r.client.NS, f.family, unix.SOCK_STREAM, 0)
-			if err := unix.Connect(fd, sockaddr(f.family, vip(f.vip))); err != nil {
+			if err := nettest.Connect(fd, sockaddr(f.family, vip(f.vip))); err != nil {
 				t.Fatalf("connect: %v", err)
 			}
 			wantGreeting(t, fdConn(fd), "pod")
@@ -161,7 +161,7 @@ func TestConnectedUDP(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			fd := r.socket(r.client.NS, f.family, unix.SOCK_DGRAM, 0)
-			if err := unix.Connect(fd, sockaddr(f.family, vip(f.vip))); err != nil {
+			if err := nettest.Connect(fd, sockaddr(f.family, vip(f.vip))); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := unix.Write(fd, []byte("ping")); err != nil {
@@ -177,7 +177,7 @@ func TestConnectedUDP(t *testing.T) {
 func wantDatagram(t testing.TB, fd int, text string, from netip.AddrPort) {
 	t.Helper()
 	buf := make([]byte, 64)
-	n, sa, err := unix.Recvfrom(fd, buf, 0)
+	n, sa, err := receive(fd, buf)
 	if err != nil {
 		t.Fatalf("receive: %v", err)
 	}
@@ -212,7 +212,7 @@ func TestUnconnectedUDP(t *testing.T) {
 				if err := unix.Sendto(fd, []byte("x"), 0, sockaddr(f.family, vip(f.vip))); err != nil {
 					t.Fatal(err)
 				}
-				n, sa, err := unix.Recvfrom(fd, buf, 0)
+				n, sa, err := receive(fd, buf)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -239,12 +239,12 @@ func TestNoEndpoint(t *testing.T) {
 	var want uint64
 	for _, f := range families {
 		tcp := r.socket(r.client.NS, f.family, unix.SOCK_STREAM, 0)
-		if err := unix.Connect(tcp, sockaddr(f.family, vip(f.vip))); err != unix.ECONNREFUSED {
+		if err := nettest.Connect(tcp, sockaddr(f.family, vip(f.vip))); err != unix.ECONNREFUSED {
 			t.Errorf("%s: TCP connect: %v, want ECONNREFUSED", f.name, err)
 		}
 		want++
 		connected := r.socket(r.client.NS, f.family, unix.SOCK_DGRAM, 0)
-		if err := unix.Connect(connected, sockaddr(f.family, vip(f.vip))); err != unix.ECONNREFUSED {
+		if err := nettest.Connect(connected, sockaddr(f.family, vip(f.vip))); err != unix.ECONNREFUSED {
 			t.Errorf("%s: UDP connect: %v, want ECONNREFUSED", f.name, err)
 		}
 		want++
@@ -271,7 +271,7 @@ func TestNoEndpointOnOldKernels(t *testing.T) {
 	r.serve(0)
 	for _, f := range families {
 		fd := r.socket(r.client.NS, f.family, unix.SOCK_STREAM, 0)
-		if err := unix.Connect(fd, sockaddr(f.family, vip(f.vip))); err != unix.ECONNREFUSED {
+		if err := nettest.Connect(fd, sockaddr(f.family, vip(f.vip))); err != unix.ECONNREFUSED {
 			t.Errorf("%s: connect: %v, want ECONNREFUSED", f.name, err)
 		}
 		udp := r.socket(r.client.NS, f.family, unix.SOCK_DGRAM, 0)
@@ -297,7 +297,7 @@ func TestUntouched(t *testing.T) {
 		t.Helper()
 		for _, f := range families {
 			fd := r.socket(ns, f.family, unix.SOCK_STREAM, 0)
-			if err := unix.Connect(fd, sockaddr(f.family, vip(f.vip))); err != nil {
+			if err := nettest.Connect(fd, sockaddr(f.family, vip(f.vip))); err != nil {
 				t.Fatalf("%s: connect: %v", f.name, err)
 			}
 			wantGreeting(t, fdConn(fd), want)
@@ -342,7 +342,7 @@ func TestBoundToDevice(t *testing.T) {
 	if err := unix.BindToDevice(fd, "eth0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Connect(fd, sockaddr(unix.AF_INET, vip(vip4))); err != nil {
+	if err := nettest.Connect(fd, sockaddr(unix.AF_INET, vip(vip4))); err != nil {
 		t.Fatal(err)
 	}
 	wantGreeting(t, fdConn(fd), "bound")
@@ -358,11 +358,11 @@ func TestReconnect(t *testing.T) {
 	r.enrol(r.client)
 	r.serve(0, endpoints...)
 	fd := r.socket(r.client.NS, unix.AF_INET, unix.SOCK_DGRAM, 0)
-	if err := unix.Connect(fd, sockaddr(unix.AF_INET, vip(vip4))); err != nil {
+	if err := nettest.Connect(fd, sockaddr(unix.AF_INET, vip(vip4))); err != nil {
 		t.Fatal(err)
 	}
 	wantPeer(t, fd, vip(vip4))
-	if err := unix.Connect(fd, sockaddr(unix.AF_INET, endpoints[0])); err != nil {
+	if err := nettest.Connect(fd, sockaddr(unix.AF_INET, endpoints[0])); err != nil {
 		t.Fatal(err)
 	}
 	wantPeer(t, fd, endpoints[0])

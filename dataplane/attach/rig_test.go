@@ -277,8 +277,21 @@ func (r *rig) socket(ns *nettest.NS, family, typ, proto int) int {
 // fdConn reads and writes a socket that the net package does not know.
 type fdConn int
 
-func (c fdConn) Read(p []byte) (int, error)  { return unix.Read(int(c), p) }
-func (c fdConn) Write(p []byte) (int, error) { return unix.Write(int(c), p) }
+func (c fdConn) Read(p []byte) (n int, err error) {
+	err = nettest.Again(func() (err error) { n, err = unix.Read(int(c), p); return })
+	return n, err
+}
+
+func (c fdConn) Write(p []byte) (n int, err error) {
+	err = nettest.Again(func() (err error) { n, err = unix.Write(int(c), p); return })
+	return n, err
+}
+
+// receive takes one datagram.
+func receive(fd int, p []byte) (n int, from unix.Sockaddr, err error) {
+	err = nettest.Again(func() (err error) { n, from, err = unix.Recvfrom(fd, p, 0); return })
+	return n, from, err
+}
 
 // sockaddr returns an address for a socket of the family: an IPv4 address for
 // an IPv6 socket is mapped.

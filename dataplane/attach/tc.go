@@ -274,9 +274,12 @@ func (k *Kernel) DetachIface(ifindex uint32) error {
 }
 
 // detachLocked takes the connections off the fast path before the programs go,
-// and those that came meanwhile after.
+// and after they went those that were on their way. New ones have to stay off it
+// meanwhile: with one of the two programs gone, one direction would skip the stack
+// and the other not, and conntrack would drop what answers packets it never saw.
 func (k *Kernel) detachLocked(ifindex uint32) error {
-	return errors.Join(k.LeaveFastPath(ifindex), k.tc.detachLocked(ifindex), k.LeaveFastPath(ifindex), k.flows.forgetUse(ifindex))
+	return errors.Join(k.barFastPath(ifindex), k.LeaveFastPath(ifindex), k.tc.detachLocked(ifindex),
+		k.LeaveFastPath(ifindex), k.flows.forgetUse(ifindex))
 }
 
 // Attached lists the interfaces with a floor, by ifindex, in ascending order.

@@ -1,8 +1,10 @@
 package attach
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -17,11 +19,20 @@ const trialFlows = 4096
 // Trial is the floor with the fast path, over small tables of its own and
 // attached to nothing yet: what a self-test puts on interfaces of throwaway
 // namespaces. It touches nothing that is pinned.
+//
+// It may be used concurrently: a self-test that was given up may still run when
+// its trial is closed.
 type Trial struct {
 	floor *ebpf.Collection
 	tcx   bool
-	links []link.Link
+
+	mu     sync.Mutex
+	links  []link.Link
+	closed bool
 }
+
+// errTrialOver is returned to whom a trial was taken away from.
+var errTrialOver = errors.New("the trial is over: the self-test took too long")
 
 // newTrial loads the programs of spec as they would be with the fast path on.
 func newTrial(spec *ebpf.CollectionSpec, mode string) (*Trial, error) {
@@ -77,6 +88,11 @@ func (t *Trial) Guard(name string, addresses ...netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("find interface %s of the trial: %w", name, err)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return errTrialOver
+	}
 	ifindex := uint32(l.Attrs().Index)
 	val := bpf.IfaceVal{Flags: bpf.IfaceFast}
 	for _, a := range addresses[:min(len(addresses), bpf.MaxPodAddrs)] {
@@ -105,6 +121,11 @@ func (t *Trial) Guard(name string, addresses ...netip.Addr) error {
 
 // Moved is the number of connections that took the fast path so far.
 func (t *Trial) Moved() (total uint64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return 0, errTrialOver
+	}
 	var perCPU []uint64
 	if err := t.floor.Maps[bpf.MapReasons].Lookup(uint32(bpf.ReasonFastPath), &perCPU); err != nil {
 		return 0, fmt.Errorf("read the trial's counters: %w", err)
@@ -117,6 +138,9 @@ func (t *Trial) Moved() (total uint64, err error) {
 
 // Close detaches and releases everything.
 func (t *Trial) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
 	for _, l := range t.links {
 		l.Close()
 	}

@@ -199,7 +199,7 @@ func TestUpgrade(t *testing.T) {
 	hairpin := r.dial(r.server.NS, "tcp", vip(vip4).String())
 	r.delete(bpf.MapClusters, uint64(clusterID+1))
 	refused := r.socket(r.client.NS, unix.AF_INET6, unix.SOCK_STREAM, 0)
-	if err := unix.Connect(refused, sockaddr(unix.AF_INET6, vip(vip6))); err != unix.ECONNREFUSED {
+	if err := nettest.Connect(refused, sockaddr(unix.AF_INET6, vip(vip6))); err != unix.ECONNREFUSED {
 		t.Fatalf("connect without endpoints: %v", err)
 	}
 

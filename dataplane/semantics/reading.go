@@ -19,11 +19,7 @@ var readRows = []Row{
 	}, Checks: "data stays until it is read"},
 	{Name: "MSG_WAITALL", run: func(s *stage) {
 		c, v := s.pair()
-		b := s.block(func() string {
-			p := make([]byte, 10)
-			n, err := recv(v, p, unix.MSG_WAITALL)
-			return received(p, n, err)
-		})
+		b := s.blockedWaitAll(v, 10)
 		s.put(c, []byte("01234"))
 		s.say("with half it %s", b.still())
 		s.put(c, []byte("56789"))
@@ -31,11 +27,7 @@ var readRows = []Row{
 	}, Checks: "returns with all that was asked for"},
 	{Name: "MSG_WAITALL and EOF", run: func(s *stage) {
 		c, v := s.pair()
-		b := s.block(func() string {
-			p := make([]byte, 10)
-			n, err := recv(v, p, unix.MSG_WAITALL)
-			return received(p, n, err)
-		})
+		b := s.blockedWaitAll(v, 10)
 		s.put(c, []byte("01234"))
 		s.need(s.drop(c), "close")
 		b.say("recv")
@@ -162,6 +154,15 @@ var readRows = []Row{
 }
 
 func init() { inGroup("read", readRows) }
+
+// blockedWaitAll begins a read that wants size bytes.
+func (s *stage) blockedWaitAll(fd, size int) *blocked {
+	return s.block(func() string {
+		p := make([]byte, size)
+		n, err := recv(fd, p, unix.MSG_WAITALL)
+		return received(p, n, err)
+	})
+}
 
 func splice(from, to, size, flags int) (int, error) {
 	for {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,9 +9,8 @@ import (
 	"time"
 
 	"heddle.io/heddle/e2e/bench/load"
+	"heddle.io/heddle/e2e/golden"
 )
-
-var update = flag.Bool("update", false, "write the expected reports anew")
 
 // invented is a report of three rounds in which the mesh costs a share of direct.
 func invented(share float64) *Report {
@@ -72,7 +70,7 @@ func TestRender(t *testing.T) {
 	r := invented(0.8)
 	var b strings.Builder
 	r.render(&b)
-	golden(t, "report.md", b.String())
+	golden.Check(t, "report.md", b.String())
 }
 
 func TestCompare(t *testing.T) {
@@ -98,7 +96,7 @@ func TestCompare(t *testing.T) {
 	if n := compare(&b, old, now); n != 2*costs+1 {
 		t.Errorf("%d medians are outside with a row missing:\n%s", n, &b)
 	}
-	golden(t, "compare.md", b.String())
+	golden.Check(t, "compare.md", b.String())
 }
 
 func TestComparable(t *testing.T) {
@@ -161,22 +159,5 @@ func TestGoals(t *testing.T) {
 		if met != want {
 			t.Errorf("at %.2f× of direct %d goals are met, want %d (the bypass is not measured)", share, met, want)
 		}
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("not %s (go test ./e2e/bench -update writes it anew):\n%s", file, got)
 	}
 }

@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -23,6 +26,23 @@ const (
 
 // A file is one of an image: a copy of a file, or a link.
 type file struct{ path, from, link string }
+
+// WriteImage writes an OCI archive with an image of a test's own: busybox's
+// true, sleep and kill, and copies of static programs by their path in the image.
+func WriteImage(out, tag string, programs map[string]string) error {
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return fmt.Errorf("%w: install Debian's busybox-static (.ci/setup cluster)", err)
+	}
+	files := []file{{path: "/bin/busybox", from: busybox}}
+	for _, name := range []string{"kill", "sleep", "true"} {
+		files = append(files, file{path: "/bin/" + name, link: "busybox"})
+	}
+	for _, to := range slices.Sorted(maps.Keys(programs)) {
+		files = append(files, file{path: to, from: programs[to]})
+	}
+	return writeImage(out, tag, nil, files)
+}
 
 // writeImage writes an OCI archive with an image of one layer. The same files
 // make the same bytes.

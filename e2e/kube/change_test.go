@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"testing"
 	"time"
 
 	"heddle.io/heddle/e2e/cluster"

@@ -52,6 +52,7 @@ var testOnly = map[string]string{
 	"e2e/cluster/pause":         "the first process of a pod of that cluster",
 	"e2e/cluster/runtime":       "what starts containers in that cluster",
 	"e2e/cluster/up":            "brings up that cluster by hand",
+	"e2e/golden":                "files of expected text",
 	"e2e/kernels":               "runs the kernel tests on other kernels",
 	"e2e/peer":                  "the traffic of the scenarios",
 	"e2e/semantics":             "compares what applications see with plain TCP",

@@ -1,35 +1,14 @@
 package sandbox
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"heddle.io/heddle/e2e/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update rewrites it); got:\n%s", path, got)
-	}
-}
 
 func podOf(t *testing.T, manifest string) *object {
 	t.Helper()
@@ -80,7 +59,7 @@ func TestPodObject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "pod.yaml", string(starting)+"---\n"+string(ready))
+	golden.Check(t, "pod.yaml", string(starting)+"---\n"+string(ready))
 }
 
 func TestPlacement(t *testing.T) {
@@ -148,7 +127,7 @@ func TestEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "env.txt", strings.Join(env, "\n")+"\n"+strings.Join(commandLine(c, env), " ")+"\n")
+	golden.Check(t, "env.txt", strings.Join(env, "\n")+"\n"+strings.Join(commandLine(c, env), " ")+"\n")
 
 	c.Env = []corev1.EnvVar{{Name: "X", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{}}}}
 	if _, err := environment(o.pod, c, nil, "/bin"); err == nil {
