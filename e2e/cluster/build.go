@@ -212,7 +212,8 @@ func (b *builder) buildOwn() error {
 		return err
 	}
 	for name, pkg := range map[string]string{
-		"pause": "./e2e/cluster/pause", "runtime": "./e2e/cluster/runtime", "heddlectl": "./cmd/heddlectl",
+		"pause": "./e2e/cluster/pause", "runtime": "./e2e/cluster/runtime",
+		"fetch": "./e2e/cluster/fetch", "heddlectl": "./cmd/heddlectl",
 	} {
 		_, err := b.output(b.root, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(b.bin, name), pkg)
 		if err != nil {
@@ -225,10 +226,11 @@ func (b *builder) buildOwn() error {
 	}
 	peer := []file{
 		{path: "/heddlectl", from: filepath.Join(b.bin, "heddlectl")},
+		{path: "/fetch", from: filepath.Join(b.bin, "fetch")},
 		{path: "/bin/busybox", from: busybox},
 	}
 	for _, name := range []string{
-		"sh", "cat", "ls", "ps", "id", "env", "sleep", "timeout", "date", "seq", "ip", "nc", "ping", "wget", "nslookup",
+		"sh", "cat", "ls", "ps", "id", "env", "true", "grep", "sleep", "timeout", "date", "seq", "ip", "nc", "ping", "nslookup",
 	} {
 		peer = append(peer, file{path: "/bin/" + name, link: "busybox"})
 	}

@@ -20,7 +20,8 @@ const (
 	// PauseImage holds the namespaces of pods.
 	PauseImage = "heddle-e2e.test/pause:1"
 	// PeerImage is for the pods of tests: /heddlectl, whose subcommands echo and
-	// load are the two ends of traffic, and busybox with its usual names.
+	// load are the two ends of traffic, the HTTP client /fetch, and busybox with
+	// its usual names.
 	PeerImage = "heddle-e2e.test/peer:1"
 )
 

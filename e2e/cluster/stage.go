@@ -21,7 +21,8 @@ const (
 	stagePrefix  = "heddle-cluster-"
 	stageBoot    = stagePrefix + "boot"    // enters a node's cgroups, then makes its namespaces
 	stageInit    = stagePrefix + "init"    // the node's process 1
-	stageEnter   = stagePrefix + "enter"   // runs a command inside a node
+	stageEnter   = stagePrefix + "enter"   // enters a node
+	stageExec    = stagePrefix + "exec"    // becomes a command inside the node
 	stageJanitor = stagePrefix + "janitor" // takes away what is left of a cluster
 )
 
@@ -41,6 +42,8 @@ func Main() {
 		err = initNode(os.Args[1])
 	case stageEnter:
 		code, err = enter(os.Args[1], os.Args[2:])
+	case stageExec:
+		err = become(os.Args[2:])
 	case stageJanitor:
 		err = janitor(os.Args[1])
 	default:
@@ -139,14 +142,27 @@ func enter(text string, args []string) (int, error) {
 			return 0, fmt.Errorf("enter the node's %s namespace: %w", kind.name, err)
 		}
 	}
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := self(stageExec, nil, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() >= 0 {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// become turns into a command that ends with enter. That cannot be asked for at
+// the start of the process: os/exec makes sure that the parent is still there,
+// and one in another PID namespace looks as if it were not.
+func become(args []string) error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return err
+	}
+	return unix.Exec(path, args, os.Environ())
 }

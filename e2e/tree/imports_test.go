@@ -72,6 +72,7 @@ var allowed = map[string][]string{
 	"e2e/bench":           {"e2e/bench/load", "install/sandbox"},
 	"e2e/bench/load":      {},
 	"e2e/cluster":         {},
+	"e2e/cluster/fetch":   {},
 	"e2e/cluster/pause":   {},
 	"e2e/cluster/runtime": {},
 	"e2e/cluster/up":      {"e2e/cluster"},

@@ -49,6 +49,7 @@ var testOnly = map[string]string{
 	"e2e/bench":                 "measures what the built binaries cost",
 	"e2e/bench/load":            "the traffic of the bench",
 	"e2e/cluster":               "a real Kubernetes cluster on this machine",
+	"e2e/cluster/fetch":         "an HTTP client in a pod of that cluster",
 	"e2e/cluster/pause":         "the first process of a pod of that cluster",
 	"e2e/cluster/runtime":       "what starts containers in that cluster",
 	"e2e/cluster/up":            "brings up that cluster by hand",
