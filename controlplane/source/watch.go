@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -50,7 +51,11 @@ func track[L runtime.Object](ctx context.Context, b *inbox, kind string, store c
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = fields
 			w, err := l.Watch(ctx, o)
-			answered(err)
+			// A server that does not stream lists says no, and is asked for
+			// a plain list next, which tells.
+			if o.SendInitialEvents == nil || errors.ReasonForError(err) == metav1.StatusReasonUnknown {
+				answered(err)
+			}
 			return w, err
 		},
 	}
