@@ -19,6 +19,7 @@ type replicaReport struct {
 	Pod     string `json:"pod"`
 	Version string `json:"version,omitempty"`
 	Nodes   int    `json:"nodes"`
+	Leads   bool   `json:"leads,omitempty"` // it writes the status of objects
 	Error   string `json:"error,omitempty"` // why it could not be asked
 }
 
@@ -46,22 +47,35 @@ func (r *statusReport) askControllers(ctx context.Context, t *targets) {
 		}
 		answers[i], errs[i] = c.Status(ctx)
 	})
+	leader := ""
 	if t.cluster != nil {
 		r.Replicas = []replicaReport{}
+		leader, _ = t.cluster.Leader(ctx) // whoever may not read leases can do without
 	}
 	for i, c := range t.controllers {
-		report := replicaReport{Pod: c.pod}
+		report := replicaReport{Pod: c.pod, Leads: c.pod != "" && c.pod == leader}
 		if errs[i] != nil {
 			report.Error = errs[i].Error()
 			r.Errors = append(r.Errors, report.Error)
 		} else {
 			report.Version, report.Nodes = answers[i].Version, len(answers[i].Nodes)
-			r.Controller = together(r.Controller, answers[i])
+			if report.Leads { // its word counts where they differ
+				r.Controller = together(answers[i], orNone(r.Controller))
+			} else {
+				r.Controller = together(r.Controller, answers[i])
+			}
 		}
 		if t.cluster != nil {
 			r.Replicas = append(r.Replicas, report)
 		}
 	}
+}
+
+func orNone(c *admin.ControllerStatus) *admin.ControllerStatus {
+	if c == nil {
+		return &admin.ControllerStatus{}
+	}
+	return c
 }
 
 // together adds what another replica says. A node that moved from one to the
@@ -203,7 +217,11 @@ func renderReplicas(w io.Writer, r *statusReport, now time.Time) {
 			line(w, "replica", "%s: no answer", replica.Pod)
 			continue
 		}
-		line(w, "replica", "%s: %s, %s connected", replica.Pod, replica.Version, plural(replica.Nodes, "node"))
+		leads := ""
+		if replica.Leads {
+			leads = ", leads"
+		}
+		line(w, "replica", "%s: %s, %s connected%s", replica.Pod, replica.Version, plural(replica.Nodes, "node"), leads)
 	}
 	if r.Controller != nil {
 		renderProblems(w, r.Controller.Problems, now)
