@@ -113,7 +113,8 @@ func together(all, one *admin.ControllerStatus) *admin.ControllerStatus {
 func (r *statusReport) findUncovered(ctx context.Context, t *targets) {
 	nodes, err := t.cluster.Nodes(ctx)
 	if err != nil {
-		r.Errors = append(r.Errors, err.Error())
+		r.Unlisted = err.Error()
+		r.Errors = append(r.Errors, r.Unlisted)
 		return
 	}
 	for _, n := range nodes {
@@ -141,58 +142,71 @@ func (r *statusReport) compare() {
 	}
 }
 
+// maxRows bounds what is shown of a large cluster without --all.
+const maxRows = 40
+
 // renderCluster shows the controllers and a row for each node.
 func renderCluster(w io.Writer, r *statusReport, all bool, now time.Time) {
 	renderReplicas(w, r, now)
-	rows := &table{}
+	few := len(r.Nodes)+len(r.Absent) <= fewNodes
+	rows := &table{indent: "  "}
 	rows.row("NODE", "AGENT", "KERNEL", "CARRIED BY", "PODS", "RESOURCES", "LAST CHANGE", "REFUSED", "STATE")
-	all = all || len(r.Nodes)+len(r.Absent) <= fewNodes
-	bad := 0
+	ill := 0
 	for i := range r.Nodes {
 		n := &r.Nodes[i]
-		ill := len(nodeConcerns(n)) > 0
-		if ill {
-			bad++
+		bad := len(nodeConcerns(n)) > 0
+		if bad {
+			ill++
 		}
-		if ill || all {
+		if bad || all || few {
 			rows.row(n.Node, n.Version, n.Kernel, carriers(n.Mechanisms), fmt.Sprint(n.Pods), fmt.Sprint(n.Feed.Resources), since(now, n.Plan.Applied), number(n.Feed.Nacks), nodeState(n, now))
 		}
 	}
 	for _, n := range r.Absent {
 		rows.row(n.Node, "-", "-", "-", "-", "-", "-", "-", n.Reason)
 	}
-	fmt.Fprintf(w, "nodes       %d: %d well, %d with problems, %d without an answer; agents: %s\n", len(r.Nodes)+len(r.Absent), len(r.Nodes)-bad, bad, len(r.Absent), orDash(versions(r.Nodes)))
+	fmt.Fprintf(w, "nodes       %d: %d well, %d with problems, %d without an answer; agents: %s\n", len(r.Nodes)+len(r.Absent), len(r.Nodes)-ill, ill, len(r.Absent), orDash(versions(r.Nodes)))
+	more := 0
+	if !all {
+		more = max(len(rows.rows)-1-maxRows, 0)
+		rows.rows = rows.rows[:len(rows.rows)-more]
+	}
 	if len(rows.rows) > 1 {
 		fmt.Fprintln(w)
-		rows.indent = "  "
 		rows.write(w)
+	}
+	if more > 0 {
+		fmt.Fprintf(w, "  and %d more (--all)\n", more)
 	}
 	fmt.Fprintln(w)
 	renderVerdict(w, r, all)
 }
 
-// maxConcerns bounds the lines of a report about many nodes.
-const maxConcerns = 40
-
+// renderVerdict says what needs attention and has no row.
 func renderVerdict(w io.Writer, r *statusReport, all bool) {
 	if r.Healthy {
 		fmt.Fprintln(w, "healthy")
 		return
 	}
-	list := slices.DeleteFunc(concerns(r), func(c string) bool { // these have a row
-		return slices.ContainsFunc(r.Absent, func(a absent) bool { return c == a.concern() })
-	})
-	for i, c := range list {
-		if i == maxConcerns && !all {
-			fmt.Fprintf(w, "and %d more (--all)\n", len(list)-i)
-			break
+	var lines []string
+	for _, c := range concerns(r) {
+		if !slices.ContainsFunc(r.Absent, func(a absent) bool { return c == a.concern() }) {
+			lines = append(lines, "attention: "+c)
 		}
-		fmt.Fprintln(w, "attention:", c)
 	}
-	for _, e := range r.Errors {
-		if !slices.ContainsFunc(r.Absent, func(a absent) bool { return a.Reason == e }) {
-			fmt.Fprintln(w, "unreachable:", e)
+	for _, replica := range r.Replicas {
+		if replica.Error != "" {
+			lines = append(lines, "unreachable: "+replica.Error)
 		}
+	}
+	if r.Unlisted != "" {
+		lines = append(lines, "unreachable: "+r.Unlisted)
+	}
+	if more := len(lines) - maxRows; more > 0 && !all {
+		lines = append(lines[:maxRows], fmt.Sprintf("and %d more (--all)", more))
+	}
+	for _, l := range lines {
+		fmt.Fprintln(w, l)
 	}
 }
 
