@@ -108,7 +108,12 @@ func (p *Plane) open() error {
 
 func (p *Plane) openSource() error {
 	if p.c.Source == Kubernetes {
-		return fmt.Errorf("%w: --source=kubernetes is not possible", ErrConfig)
+		objects, err := source.NewKubernetes(p.c.Cluster.API, p.log)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		p.source = objects
+		return nil
 	}
 	p.source = source.New(source.Options{
 		Path:     strings.TrimPrefix(p.c.Source, "dir:"),

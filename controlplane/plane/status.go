@@ -62,7 +62,7 @@ func (p *Plane) status() admin.ControllerStatus {
 	s := admin.ControllerStatus{
 		Version: p.c.Version,
 		Started: p.started,
-		Source:  admin.Source{Kind: "dir", Path: strings.TrimPrefix(p.c.Source, "dir:")},
+		Source:  p.sourceStatus(),
 		Objects: objects(u.Snapshot),
 		Nodes:   []admin.ConnectedNode{},
 		Batches: totals.Batches,
@@ -93,6 +93,13 @@ func (p *Plane) status() admin.ControllerStatus {
 	})
 	s.Problems = problems
 	return s
+}
+
+func (p *Plane) sourceStatus() admin.Source {
+	if p.c.Source == Kubernetes {
+		return admin.Source{Kind: Kubernetes, Path: p.c.Cluster.API.Host}
+	}
+	return admin.Source{Kind: "dir", Path: strings.TrimPrefix(p.c.Source, "dir:")}
 }
 
 // ready tells why nodes cannot be served yet; nil: they can.
