@@ -23,6 +23,7 @@ const maxLogged = 20
 func (p *Plane) record(u source.Update, translated []model.Problem, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.recorded.Add(1)
 	p.mu.source, p.mu.translate = u, translated
 	since := make(map[cause]time.Time)
 	logged := 0
@@ -62,7 +63,7 @@ func (p *Plane) status() admin.ControllerStatus {
 	s := admin.ControllerStatus{
 		Version: p.c.Version,
 		Started: p.started,
-		Source:  admin.Source{Kind: "dir", Path: strings.TrimPrefix(p.c.Source, "dir:")},
+		Source:  p.sourceStatus(),
 		Objects: objects(u.Snapshot),
 		Nodes:   []admin.ConnectedNode{},
 		Batches: totals.Batches,
@@ -95,10 +96,17 @@ func (p *Plane) status() admin.ControllerStatus {
 	return s
 }
 
+func (p *Plane) sourceStatus() admin.Source {
+	if p.c.Source == Kubernetes {
+		return admin.Source{Kind: Kubernetes, Path: p.c.Cluster.API.Host}
+	}
+	return admin.Source{Kind: "dir", Path: strings.TrimPrefix(p.c.Source, "dir:")}
+}
+
 // ready tells why nodes cannot be served yet; nil: they can.
 func (p *Plane) ready() error {
 	p.mu.Lock()
-	serving := p.mu.serving
+	serving := p.mu.result != nil
 	p.mu.Unlock()
 	switch {
 	case !serving:

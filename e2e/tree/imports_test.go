@@ -60,6 +60,8 @@ var allowed = map[string][]string{
 	"controlplane/serve":             {"api/xds", "controlplane/translate"},
 	"controlplane/plane":             {"api/admin", "api/xds", "controlplane/..."},
 	"controlplane/source/sourcetest": {},
+	"controlplane/condition":         {"api/xds", "controlplane/model", "controlplane/translate"},
+	"controlplane/status":            {"controlplane/condition", "controlplane/model"},
 
 	"install/client":  {"api/admin"},
 	"install/kube":    {},
@@ -102,7 +104,7 @@ type ban struct {
 	reason string
 }
 
-var pure = []string{"dataplane/state", "dataplane/plan", "controlplane/model", "controlplane/translate"}
+var pure = []string{"dataplane/state", "dataplane/plan", "controlplane/model", "controlplane/translate", "controlplane/condition"}
 
 var bans = []ban{
 	{scope: []string{"dataplane/..."}, target: module + "controlplane/...", tests: true,
