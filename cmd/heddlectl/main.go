@@ -143,7 +143,7 @@ is refused, 2 the command line is wrong, 3 nobody can be reached.`,
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.demoCommand(), a.sandboxCommand(),
-		a.statusCommand(), a.describeCommand(), a.getCommand(), a.whyCommand(), a.topCommand(),
+		a.statusCommand(), a.describeCommand(), a.getCommand(), a.whyCommand(), a.topCommand(), a.sysdumpCommand(),
 		a.versionCommand(), a.echoCommand(), a.loadCommand(),
 	)
 	return root

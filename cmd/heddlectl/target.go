@@ -56,6 +56,7 @@ type targets struct {
 	agents      []target
 	controllers []replica     // empty: none to be expected here
 	cluster     *kube.Cluster // nil: not a cluster
+	sandbox     *sandbox.Sandbox
 }
 
 // targets finds them. What the command line names comes first; then what is up
@@ -134,7 +135,7 @@ func (a *app) named() *targets {
 }
 
 func (a *app) sandboxed(s *sandbox.Sandbox) (*targets, error) {
-	t := &targets{controllers: []replica{{Controller: s.Controller()}}}
+	t := &targets{controllers: []replica{{Controller: s.Controller()}}, sandbox: s}
 	for _, node := range s.Nodes() {
 		if a.node == "" || a.node == node {
 			t.agents = append(t.agents, target{Agent: s.Agent(node), node: node})

@@ -173,5 +173,8 @@ func (a *app) terminal() int {
 	if err != nil {
 		return 0
 	}
+	if size.Row == 0 { // a terminal that does not say
+		return 24
+	}
 	return int(size.Row)
 }

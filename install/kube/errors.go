@@ -6,6 +6,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
+// NoSuchKind reports whether a list failed because the cluster does not know
+// the kind of object.
+func NoSuchKind(err error) bool { return apierrors.IsNotFound(err) }
+
 // Denied is an answer of the API server to somebody who may not ask.
 type Denied struct {
 	Verb, Resource, Namespace string // what is missing; Namespace is empty for the whole cluster

@@ -12,10 +12,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// Labels of Heddle's own pods.
+// Labels: of Heddle's own pods
 const (
 	labelName      = "app.kubernetes.io/name=heddle"
 	labelComponent = "app.kubernetes.io/component="
+
+	labelMesh = "heddle.io/mesh=enabled" // of namespaces
 )
 
 // A Pod is a pod of the cluster.
@@ -28,6 +30,8 @@ type Pod struct {
 	Started         time.Time
 	// Why nobody answers in it; empty: its first container runs.
 	Down string
+	// Restarted says that this container ran before: Logs has that run too.
+	Restarted bool
 }
 
 // A Node is a node of the cluster.
@@ -109,6 +113,9 @@ func plain(p *corev1.Pod) Pod {
 	if p.Status.StartTime != nil {
 		out.Started = p.Status.StartTime.Time
 	}
+	for _, c := range p.Status.ContainerStatuses {
+		out.Restarted = out.Restarted || c.Name == out.Container && c.RestartCount > 0
+	}
 	for _, ip := range p.Status.PodIPs {
 		out.Addresses = append(out.Addresses, ip.IP)
 	}
@@ -155,6 +162,20 @@ func (c *Cluster) Nodes(ctx context.Context) ([]Node, error) {
 		}
 	}
 	return out, nil
+}
+
+// MeshNamespaces are the names of the namespaces that are labelled to be in the
+// mesh.
+func (c *Cluster) MeshNamespaces(ctx context.Context) ([]string, error) {
+	list, err := list[corev1.Namespace](ctx, c, Resource{Version: "v1", Name: "namespaces", Labels: labelMesh})
+	if err != nil {
+		return nil, fmt.Errorf("list the namespaces of the mesh: %w", err)
+	}
+	names := make([]string, len(list))
+	for i := range list {
+		names[i] = list[i].Name
+	}
+	return sorted(names), nil
 }
 
 // Pod reads a pod.
