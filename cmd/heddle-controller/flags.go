@@ -16,6 +16,7 @@ import (
 type flags struct {
 	config    plane.Config
 	tls       mtls.Files
+	cluster   clusterFlags
 	logLevel  string
 	logFormat string
 }
@@ -32,6 +33,7 @@ TCPRoutes, and serves what follows from them as delta xDS. It can be stopped,
 killed and replaced at any time: nodes keep what they have, traffic does not
 notice.`,
 		Example: `  heddle-controller --source=dir:/etc/heddle/objects
+  heddle-controller --source=kubernetes --listen=0.0.0.0:15010
   heddle-controller --source=dir:./objects --listen=0.0.0.0:15010 --tls-cert=controller.pem --tls-key=controller.key --tls-ca=ca.pem`,
 		Version:       version(),
 		SilenceErrors: true,
@@ -43,7 +45,7 @@ notice.`,
 		return fmt.Errorf("%w: %w; %s --help lists the flags", errUsage, err, c.CommandPath())
 	})
 	f.register(c.Flags())
-	c.AddCommand(admin())
+	c.AddCommand(admin(), health())
 	return c
 }
 
@@ -56,7 +58,8 @@ func noArguments(c *cobra.Command, args []string) error {
 
 func (f *flags) register(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	flags.StringVar(&f.config.Source, "source", plane.DefaultSource, "where the objects are: dir:PATH, a directory of YAML and JSON files")
+	flags.StringVar(&f.config.Source, "source", plane.DefaultSource, "where the objects are: kubernetes, or dir:PATH, a directory of YAML and JSON files")
+	f.cluster.register(flags)
 	flags.StringVar(&f.config.Listen, "listen", plane.DefaultListen, "where nodes connect: unix:///path or host:port")
 	flags.StringVar(&f.tls.Cert, "tls-cert", "", "certificate for nodes, PEM file; needed unless --listen is local")
 	flags.StringVar(&f.tls.Key, "tls-key", "", "key of the certificate, PEM file")
@@ -83,6 +86,11 @@ func (f *flags) run(c *cobra.Command) error {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 		config.TLS, config.TLSErr = credentials.Server(), credentials.Err
+	}
+	if config.Source == plane.Kubernetes {
+		if config.Cluster, err = f.cluster.load(); err != nil {
+			return err
+		}
 	}
 	p, err := plane.New(c.Context(), config)
 	if err != nil {

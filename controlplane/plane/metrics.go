@@ -39,6 +39,7 @@ var (
 	encoded   = describe("heddle_controller_resources_encoded_total", "Resources encoded; each once, however many nodes get it.")
 	sent      = describe("heddle_controller_resources_sent_total", "Resources sent to nodes.")
 	acks      = describe("heddle_controller_acks_total", "Responses that nodes accepted.")
+	refused   = describe("heddle_controller_streams_refused_total", "Streams that were refused because nobody knew that they are a node's, by reason.", "reason")
 	nacks     = describe("heddle_controller_nacks_total", "Responses with a resource that a node refused.")
 )
 
@@ -49,7 +50,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 type collector struct{ p *Plane }
 
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, sourceUp, objectsBy, problems, nodes, batches, encoded, sent, acks, nacks} {
+	for _, d := range []*prometheus.Desc{buildInfo, sourceUp, objectsBy, problems, nodes, batches, encoded, sent, acks, nacks, refused} {
 		out <- d
 	}
 }
@@ -84,4 +85,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	counter(sent, totals.Sent)
 	counter(acks, totals.Acks)
 	counter(nacks, totals.Nacks)
+	for reason, n := range c.p.cluster.refused() {
+		out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), reason)
+	}
 }

@@ -51,6 +51,7 @@ type build struct {
 	byType    [4][]Resource              // in the order of xds.Types
 	audiences map[string]map[string]bool // node -> audiences
 	clusters  map[string]*cluster        // those in use, by name
+	policies  map[target]*model.TrafficPolicy
 	problems  []model.Problem
 
 	before, after *Translator
@@ -112,13 +113,14 @@ func bounded(problems []model.Problem) []model.Problem {
 // nodes makes a resource for every node that is known, by its own object or
 // because a pod is on it.
 func (b *build) nodes() {
+	start := podStart(b.Mesh)
 	add := func(name, zone string) {
 		if name == "" || b.audiences[name] != nil {
 			return
 		}
 		audience := NodeAudience(name)
 		b.audiences[name] = map[string]bool{audience: true}
-		b.emit(nodeType, name, &xds.Node{Name: name, Zone: zone}, audience)
+		b.emit(nodeType, name, &xds.Node{Name: name, Zone: zone, PodStart: start}, audience)
 	}
 	for _, n := range b.Nodes {
 		add(n.Name, n.Zone)
@@ -126,6 +128,19 @@ func (b *build) nodes() {
 	for _, p := range b.Pods {
 		add(p.Node, "")
 	}
+}
+
+// podStart is the same for every node; nil without a MeshConfig, which means to
+// wait.
+func podStart(m *model.MeshConfig) *xds.PodStart {
+	if m == nil {
+		return nil
+	}
+	out := &xds.PodStart{ExemptNamespaces: m.PodStart.ExemptNamespaces}
+	if m.PodStart.Drop {
+		out.WhenAgentDown = xds.PodStart_DROP
+	}
+	return out
 }
 
 // workloads tells each node its pods, and finds out which nodes have pods in the
@@ -147,18 +162,28 @@ func (b *build) workloads() {
 			b.audiences[p.Node][Mesh] = true
 			b.audiences[p.Node][NamespaceAudience(p.Namespace)] = true
 		}
-		b.emit(workloadType, p.String(), &xds.Workload{
-			Namespace:      p.Namespace,
-			Name:           p.Name,
-			Uid:            p.UID,
-			Node:           p.Node,
-			ServiceAccount: p.ServiceAccount,
-			Addresses:      encode(p.Addresses),
-			Mesh:           mesh,
-			HostNetwork:    p.HostNetwork,
-			SocketBypass:   p.Labels[model.BypassLabel] == model.MeshEnabled,
-		}, NodeAudience(p.Node))
+		b.emit(workloadType, p.String(), b.workload(p, mesh), NodeAudience(p.Node))
 	}
+}
+
+func (b *build) workload(p *model.Pod, mesh bool) *xds.Workload {
+	if last := b.before.workloads[p]; last != nil && last.Mesh == mesh {
+		b.after.workloads[p] = last
+		return last
+	}
+	m := &xds.Workload{
+		Namespace:      p.Namespace,
+		Name:           p.Name,
+		Uid:            p.UID,
+		Node:           p.Node,
+		ServiceAccount: p.ServiceAccount,
+		Addresses:      encode(p.Addresses),
+		Mesh:           mesh,
+		HostNetwork:    p.HostNetwork,
+		SocketBypass:   p.Labels[model.BypassLabel] == model.MeshEnabled,
+	}
+	b.after.workloads[p] = m
+	return m
 }
 
 func (b *build) checkLabel(object, label, value string) {

@@ -30,8 +30,22 @@ func (l *loop) publish(members []member) {
 		next.problems = append(next.problems, api.Problem{Object: "kernel tables", Reason: "PlanNotApplied",
 			Detail: "the plan before stays in force, and it is tried again: " + l.plan.Error})
 	}
-	l.n.dated(append(l.n.feed.Problems(), next.problems...))
+	l.n.dated(append(l.n.linkProblems(), next.problems...))
 	l.n.replace(next)
+}
+
+// linkProblems are those of what comes from the control plane, and of the way to
+// it.
+func (n *Node) linkProblems() []api.Problem {
+	out := n.feed.Problems()
+	if n.c.TLSErr == nil {
+		return out
+	}
+	if err := n.c.TLSErr(); err != nil {
+		out = append(out, api.Problem{Object: "certificate", Reason: "CertificateUnusable",
+			Detail: fmt.Sprintf("%v; the one before stays in use until it expires", err)})
+	}
+	return out
 }
 
 // lostPods reminds of a list of pods that could not be read at start.
@@ -72,7 +86,7 @@ func (n *Node) Status() api.AgentStatus {
 		Node: n.c.Node, Zone: n.c.Zone, Version: n.c.Version,
 		Started: n.started, Kernel: n.release,
 		Feed: n.feed.Status(), Plan: s.plan,
-		Problems: n.dated(append(n.feed.Problems(), s.problems...)),
+		Problems: n.dated(append(n.linkProblems(), s.problems...)),
 	}
 	if status.Zone == "" && s.view != nil {
 		status.Zone = s.view.Snapshot.Node.Zone
