@@ -179,8 +179,16 @@ type PodRequest struct {
 	Name      string `json:"name"`
 	// Path of the network namespace, as the agent sees it (/run/netns/x).
 	Netns string `json:"netns"`
-	// Host side of the pod's interface, in the agent's network namespace.
+	// Host side of the pod's interface, in the agent's network namespace. Empty:
+	// it has none that the agent could guard. Such a pod can be outside the mesh
+	// only, and the agent refuses it otherwise.
 	Interface string `json:"interface"`
+	// The Pod object's metadata.uid; empty when the runtime does not tell. A
+	// recreated pod of the same name has another one.
+	UID string `json:"uid,omitempty"`
+	// The pod's addresses as its network plugin gave them. The control plane
+	// hears of them only after the pod has started.
+	Addresses []string `json:"addresses,omitempty"`
 	// How long to wait for the control plane to know the pod; 0: 10 s.
 	TimeoutSeconds float64 `json:"timeoutSeconds,omitempty"`
 }

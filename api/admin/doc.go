@@ -13,8 +13,10 @@
 //	GET    /v1/maps/{name}        MapDump
 //	POST   /v1/why                WhyRequest -> Why
 //	PUT    /v1/pods               PodRequest -> Pod (enrolment; used by CNI and the sandbox)
-//	DELETE /v1/pods/{ns}/{name}
+//	DELETE /v1/pods/{ns}/{name}   ?uid= and ?netns= (a path) say which pod of that name; another one stays
 //	GET    /metrics               Prometheus text
+//
+// The CNI socket of the agent has PUT and DELETE of pods and nothing else.
 //
 // Paths of the controller:
 //

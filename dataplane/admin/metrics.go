@@ -30,6 +30,8 @@ type Metrics struct {
 	ops      prometheus.Counter
 	failures prometheus.Counter
 	drifts   prometheus.Counter
+
+	found, late, strangers prometheus.Counter
 }
 
 // NewMetrics returns metrics that stand at zero.
@@ -43,6 +45,10 @@ func NewMetrics() *Metrics {
 		ops:      counter("heddle_agent_apply_operations_total", "Map operations carried out."),
 		failures: counter("heddle_agent_apply_failures_total", "Plans that could not be applied completely and were tried again."),
 		drifts:   counter("heddle_agent_tables_drifted_total", "Times that the kernel's tables were not what was applied, and were repaired."),
+
+		found:     counter("heddle_agent_pods_found_total", "Pods that were found running without having been announced."),
+		late:      counter("heddle_agent_pods_started_outside_total", "Those of them that started while the CNI plugin was in force, which did not see them."),
+		strangers: counter("heddle_agent_cni_refused_total", "Requests on the CNI socket from anybody but the node's root."),
 	}
 }
 
@@ -62,11 +68,20 @@ func (m *Metrics) Failed(ops int) {
 	m.ops.Add(float64(ops))
 }
 
+// Found counts a pod that nobody announced; late: it started after the CNI
+// plugin was in force.
+func (m *Metrics) Found(late bool) {
+	m.found.Inc()
+	if late {
+		m.late.Inc()
+	}
+}
+
 // Drifted counts a repair.
 func (m *Metrics) Drifted() { m.drifts.Inc() }
 
 func (m *Metrics) register(r *prometheus.Registry, n Node, t Tables) {
-	r.MustRegister(m.apply, m.ops, m.failures, m.drifts, newCollector(n, t),
+	r.MustRegister(m.apply, m.ops, m.failures, m.drifts, m.found, m.late, m.strangers, newCollector(n, t),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 

@@ -86,13 +86,13 @@ func (s *stub) Announce(ctx context.Context, p api.PodRequest) (api.Pod, error) 
 	return s.announce(ctx, p)
 }
 
-func (s *stub) Forget(_ context.Context, namespace, name string) (bool, error) {
+func (s *stub) Forget(_ context.Context, p api.PodRequest) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if name == "none" {
+	if p.Name == "none" {
 		return false, nil
 	}
-	s.forgotten = append(s.forgotten, namespace+"/"+name)
+	s.forgotten = append(s.forgotten, p.Namespace+"/"+p.Name+p.UID+p.Netns)
 	return true, nil
 }
 

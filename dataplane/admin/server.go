@@ -66,11 +66,30 @@ func NewServer(n Node, t Tables, m *Metrics, log *slog.Logger) *Server {
 	mux.Handle("/metrics", s.only(http.MethodGet, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 2, Timeout: answerTimeout, ErrorHandling: promhttp.ContinueOnError,
 	})))
+	s.serve(mux, mux, log)
+	return s
+}
+
+// NewEnrolment returns a server for the CNI plugin: it announces and removes
+// pods and does nothing else, for root outside of every pod alone.
+func NewEnrolment(n Node, m *Metrics, log *slog.Logger) *Server {
+	s := &Server{node: n, placed: make(chan struct{}, maxWaiting)}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/pods", s.only(http.MethodPut, s.bounded(s.placed, MaxAnnounce+answerTimeout, s.announce)))
+	mux.Handle("/v1/pods/{namespace}/{name}", s.only(http.MethodDelete, s.bounded(s.placed, answerTimeout, s.forget)))
+	refused := func(err error) { log.Warn("a stranger was refused on the CNI socket", "reason", err) }
+	s.serve(known(m, refused, mux), mux, log)
+	s.http.ConnContext = withPeer
+	return s
+}
+
+// serve makes the server of a handler; mux is where its paths are.
+func (s *Server) serve(h http.Handler, mux *http.ServeMux, log *slog.Logger) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, fmt.Errorf("no such path %q", r.URL.Path))
 	})
 	s.http = &http.Server{
-		Handler:           mux,
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       answerTimeout,
 		WriteTimeout:      2 * answerTimeout,
@@ -78,7 +97,6 @@ func NewServer(n Node, t Tables, m *Metrics, log *slog.Logger) *Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	return s
 }
 
 // Serve answers on l until ctx ends. Requests that wait are cut off then.
@@ -87,7 +105,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { s.http.Close() })
 	defer stop()
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("admin socket: %w", err)
+		return fmt.Errorf("socket %s: %w", l.Addr(), err)
 	}
 	return nil
 }
@@ -226,8 +244,10 @@ func (s *Server) announce(r *http.Request) (any, error) {
 }
 
 func (s *Server) forget(r *http.Request) (any, error) {
-	namespace, name := r.PathValue("namespace"), r.PathValue("name")
-	found, err := s.node.Forget(r.Context(), namespace, name)
+	namespace, name, query := r.PathValue("namespace"), r.PathValue("name"), r.URL.Query()
+	found, err := s.node.Forget(r.Context(), api.PodRequest{
+		Namespace: namespace, Name: name, UID: query.Get("uid"), Netns: query.Get("netns"),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listen opens the admin socket at path, mode 0600. A socket that a killed
+// Listen opens the admin or the CNI socket at path, mode 0600. A socket that a killed
 // agent left behind is replaced; one that a live process serves is an error.
 func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("admin socket: %w", err)
+		return nil, fmt.Errorf("socket: %w", err)
 	}
 	if err := removeStale(ctx, path); err != nil {
-		return nil, fmt.Errorf("admin socket %s: %w", path, err)
+		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		// Before bind, so that the file never has a wider mode.
@@ -32,7 +32,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	}}
 	l, err := config.Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("admin socket: %w", err)
+		return nil, fmt.Errorf("socket: %w", err)
 	}
 	return &limited{Listener: l, slots: make(chan struct{}, maxConnections)}, nil
 }

@@ -22,8 +22,9 @@ type Node interface {
 	Pods() []api.Pod
 	// Announce enrols a pod and waits until its traffic is captured.
 	Announce(context.Context, api.PodRequest) (api.Pod, error)
-	// Forget removes a pod; false when it was not announced.
-	Forget(ctx context.Context, namespace, name string) (bool, error)
+	// Forget removes the pod of that name; false when it was not announced, or
+	// when the uid or the netns of the request are another pod's.
+	Forget(context.Context, api.PodRequest) (bool, error)
 	// Decide asks the kernel what it would do with a connection.
 	Decide(bpf.ConnectIn) (bpf.ConnectOut, error)
 }

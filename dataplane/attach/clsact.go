@@ -21,16 +21,19 @@ const (
 // attachFilter puts a program into force in one direction. The kernel replaces
 // a filter with the same handle in one step.
 func attachFilter(d direction, ifindex uint32) error {
-	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: int(ifindex), Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-	}}
-	if err := netlink.QdiscAdd(qdisc); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := netlink.QdiscAdd(clsact(ifindex)); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("add clsact to interface %d: %w", ifindex, err)
 	}
 	if err := netlink.FilterReplace(filter(d, ifindex)); err != nil {
 		return fmt.Errorf("attach a clsact filter to interface %d: %w", ifindex, err)
 	}
 	return nil
+}
+
+func clsact(ifindex uint32) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: int(ifindex), Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
 }
 
 func filter(d direction, ifindex uint32) *netlink.BpfFilter {
@@ -113,6 +116,23 @@ func filterPrograms(ids map[ebpf.ProgramID]bool) error {
 				ids[ebpf.ProgramID(f.Id)] = true
 			}
 		}
+	}
+	return nil
+}
+
+// removeQdisc removes an interface's clsact when nothing uses it any more. Who
+// added it cannot be told.
+func removeQdisc(ifindex uint32) error {
+	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: int(ifindex)}}
+	for _, d := range (&interfaces{}).directions() {
+		filters, err := netlink.FilterList(l, d.parent)
+		if err != nil || len(filters) > 0 {
+			return nil // gone, or in use
+		}
+	}
+	err := netlink.QdiscDel(clsact(ifindex))
+	if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("remove clsact from interface %d: %w", ifindex, err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package attach
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -17,25 +18,72 @@ import (
 // reads Pins alone. Connections stay with the endpoints they have. Removing what
 // is not there is no error.
 func Remove(o Options) error {
-	kind, err := fileSystem(o.Pins)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("pins directory: %w", err)
-	}
-	if kind != unix.BPF_FS_MAGIC {
-		return fmt.Errorf("pins directory %s is not on a bpf file system: nothing in it is Heddle's", o.Pins)
+	p := pins(o.Pins)
+	left, err := Left(o)
+	if err != nil || len(left) == 0 {
+		return err
 	}
 	if err := probeCapabilities(); err != nil {
 		return err
 	}
-	lock, err := lockPins(o.Pins)
-	if err != nil {
-		return err
+	if there, err := p.there(); err == nil && there {
+		lock, err := lockPins(o.Pins)
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
 	}
-	defer lock.Close()
-	return pins(o.Pins).removeAll()
+	return p.removeAll()
+}
+
+// Left lists what Remove would remove.
+func Left(o Options) ([]string, error) {
+	p := pins(o.Pins)
+	if _, err := p.there(); err != nil {
+		return nil, err
+	}
+	return p.left()
+}
+
+// there reports whether there is a pins directory.
+func (p pins) there() (bool, error) {
+	// Above a directory that does not exist may be any file system.
+	if _, err := os.Lstat(string(p)); errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	kind, err := fileSystem(string(p))
+	if err != nil {
+		return false, fmt.Errorf("pins directory: %w", err)
+	}
+	if kind != unix.BPF_FS_MAGIC {
+		return false, fmt.Errorf("pins directory %s is not on a bpf file system: nothing in it is Heddle's", p)
+	}
+	return true, nil
+}
+
+// left lists the pins, and the filters on interfaces, which are not pinned.
+func (p pins) left() ([]string, error) {
+	var out []string
+	for _, dir := range []string{linksDir, stagedDir, switchDir, mapsDir} {
+		names, err := p.names(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			out = append(out, "pin "+p.path(dir, name))
+		}
+	}
+	if there, _ := p.there(); there && len(out) == 0 {
+		out = append(out, "directory "+string(p))
+	}
+	filtered, err := filteredInterfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, ifindex := range slices.Sorted(maps.Keys(filtered)) {
+		out = append(out, fmt.Sprintf("filters of interface %d", ifindex))
+	}
+	return out, nil
 }
 
 // removeAll goes on after an error, so that as little as possible stays.
@@ -44,7 +92,7 @@ func (p pins) removeAll() error {
 	filtered, err := filteredInterfaces()
 	errs = append(errs, err)
 	for ifindex := range filtered {
-		errs = append(errs, removeFilters(ifindex))
+		errs = append(errs, removeFilters(ifindex), removeQdisc(ifindex))
 	}
 	errs = append(errs, p.leaveFastPath()) // what came meanwhile
 	for _, dir := range []string{linksDir, stagedDir, switchDir, mapsDir} {

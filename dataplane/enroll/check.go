@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strings"
 )
@@ -12,6 +13,8 @@ const (
 	maxName      = 253
 	maxPath      = 4095 // PATH_MAX without the NUL
 	maxInterface = 15   // IFNAMSIZ without the NUL
+	maxUID       = 64
+	maxAddresses = 4 // as many as the control plane may name
 )
 
 // checkPod looks at the words of a pod, not at the machine.
@@ -27,6 +30,12 @@ func checkPod(p Pod) error {
 			return err
 		}
 	}
+	if err := checkUID(p.UID); err != nil {
+		return err
+	}
+	if err := checkAddresses(p.Addresses); err != nil {
+		return err
+	}
 	return checkInterface(p.Interface)
 }
 
@@ -38,6 +47,33 @@ func checkName(field, s string, limit int) error {
 		c := s[i]
 		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.') {
 			return fmt.Errorf("%w: %s %q: lower-case letters, digits, '-' and '.' are allowed", ErrInvalid, field, s)
+		}
+	}
+	return nil
+}
+
+// checkUID accepts what Kubernetes uses: a UUID, or for a static pod the hash
+// of its file.
+func checkUID(uid string) error {
+	if len(uid) > maxUID {
+		return fmt.Errorf("%w: uid has %d characters, the limit is %d", ErrInvalid, len(uid), maxUID)
+	}
+	for i := range len(uid) {
+		c := uid[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-') {
+			return fmt.Errorf("%w: uid %q: letters, digits and '-' are allowed", ErrInvalid, uid)
+		}
+	}
+	return nil
+}
+
+func checkAddresses(addresses []netip.Addr) error {
+	if len(addresses) > maxAddresses {
+		return fmt.Errorf("%w: %d addresses, the limit is %d", ErrInvalid, len(addresses), maxAddresses)
+	}
+	for _, a := range addresses {
+		if !a.IsValid() || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() {
+			return fmt.Errorf("%w: %q is no address of a pod", ErrInvalid, a)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -100,7 +101,7 @@ func TestAnnounceSurvivesRestart(t *testing.T) {
 	}
 	mustAnnounce(t, r, announced("b"))
 	<-r.Changed()
-	if again := mustAnnounce(t, r, announced("a")); again != a {
+	if again := mustAnnounce(t, r, announced("a")); !reflect.DeepEqual(again, a) {
 		t.Errorf("announcing again made %+v", again)
 	}
 	select {
@@ -111,10 +112,10 @@ func TestAnnounceSurvivesRestart(t *testing.T) {
 	if got := keys(open(t, dir, m).Pods()); !slices.Equal(got, []string{"shop/a", "shop/b"}) {
 		t.Errorf("after the restart: %v", got)
 	}
-	if ok, err := r.Forget("shop", "a"); !ok || err != nil {
+	if ok, err := r.Forget(Pod{Namespace: "shop", Name: "a"}); !ok || err != nil {
 		t.Errorf("forget: %v, %v", ok, err)
 	}
-	if ok, _ := r.Forget("shop", "a"); ok {
+	if ok, _ := r.Forget(Pod{Namespace: "shop", Name: "a"}); ok {
 		t.Error("forgot a pod twice")
 	}
 	if got := keys(open(t, dir, m).Pods()); !slices.Equal(got, []string{"shop/b"}) {

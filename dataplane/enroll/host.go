@@ -3,6 +3,7 @@ package enroll
 import (
 	"fmt"
 	"net"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -12,8 +13,25 @@ import (
 // Machine is the Host that the agent runs on.
 type Machine struct{}
 
-// Cookie returns the cookie of the network namespace at path.
-func (Machine) Cookie(path string) (uint64, error) { return netns.Cookie(path) }
+// nodeRoot is the node's own file system, as its first process sees it. An agent
+// in a pod reaches what a runtime mounts there without mounting it too.
+const nodeRoot = "/proc/1/root"
+
+// Cookie returns the cookie of the network namespace at path, a path on the
+// node. The agent's own file system comes first; it may have a /run of the
+// node's, and no /var/run.
+func (Machine) Cookie(path string) (uint64, error) {
+	cookie, err := netns.Cookie(path)
+	if err == nil {
+		return cookie, nil
+	}
+	for _, other := range []string{strings.TrimPrefix(path, "/var"), nodeRoot + path} {
+		if cookie, again := netns.Cookie(other); again == nil {
+			return cookie, nil
+		}
+	}
+	return 0, err
+}
 
 // OwnCookie returns the cookie of the process's network namespace. Not that of
 // /proc/self: the main thread may be on an errand in a pod.

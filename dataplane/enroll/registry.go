@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +24,12 @@ type Pod struct {
 	Interface string    `json:"interface"` // host side
 	Ifindex   uint32    `json:"ifindex"`
 	Announced time.Time `json:"announced"`
+	// UID is the Pod object's; empty when nobody said.
+	UID string `json:"uid,omitempty"`
+	// Addresses are those that the network plugin gave the pod, see Member.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	// Late: it started unannounced although every pod should have been.
+	Late bool `json:"late,omitempty"`
 }
 
 // Key is the pod's xDS resource name.
@@ -170,9 +178,9 @@ func (r *Registry) tell() {
 	}
 }
 
-// Announce adds or replaces a pod after checking it against the machine. Only
-// Namespace, Name, Netns and Interface of p are read. It is in the list, and
-// on disk, when Announce returns.
+// Announce adds or replaces a pod after checking it against the machine. Cookie,
+// Ifindex and Announced of p are not read. It is in the list, and on disk, when
+// Announce returns.
 func (r *Registry) Announce(p Pod) (Pod, error) {
 	p.Cookie, p.Ifindex, p.Announced = 0, 0, time.Time{}
 	if err := checkPod(p); err != nil {
@@ -195,8 +203,11 @@ func (r *Registry) Announce(p Pod) (Pod, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, known := r.mu.pods[p.Key()]
-	if known && old.Netns == p.Netns && old.Cookie == p.Cookie && old.Ifindex == p.Ifindex {
-		return old, nil // announced again: nothing to do
+	if known && old.Cookie == p.Cookie && old.Ifindex == p.Ifindex {
+		if old.Netns == p.Netns && old.UID == p.UID && slices.Equal(old.Addresses, p.Addresses) {
+			return old, nil // announced again: nothing to do
+		}
+		p = old.with(p)
 	}
 	if !known && len(r.mu.pods) >= r.o.MaxPods {
 		return p, fmt.Errorf("%w: the limit of %d is reached (raise --max-pods)", ErrFull, r.o.MaxPods)
@@ -204,7 +215,9 @@ func (r *Registry) Announce(p Pod) (Pod, error) {
 	if err := r.conflictLocked(p); err != nil {
 		return p, err
 	}
-	p.Announced = time.Now()
+	if p.Announced.IsZero() {
+		p.Announced = time.Now()
+	}
 	r.mu.pods[p.Key()] = p
 	if err := r.saveLocked(); err != nil {
 		delete(r.mu.pods, p.Key())
@@ -216,6 +229,19 @@ func (r *Registry) Announce(p Pod) (Pod, error) {
 	r.mu.orphans = slices.DeleteFunc(r.mu.orphans, func(o Orphan) bool { return o.Ifindex == p.Ifindex })
 	r.tell()
 	return p, nil
+}
+
+// with is the pod after an announcement that says less, more or otherwise of
+// the same namespace and interface.
+func (p Pod) with(said Pod) Pod {
+	p.Netns, p.Interface = said.Netns, said.Interface
+	if said.UID != "" {
+		p.UID = said.UID
+	}
+	if len(said.Addresses) > 0 {
+		p.Addresses = said.Addresses
+	}
+	return p
 }
 
 // conflictLocked refuses what two pods cannot share.
@@ -232,14 +258,25 @@ func (r *Registry) conflictLocked(p Pod) error {
 	return nil
 }
 
-// Forget removes a pod; false when it is not in the list. The removal is on
-// disk when Forget returns.
-func (r *Registry) Forget(namespace, name string) (bool, error) {
-	key := Pod{Namespace: namespace, Name: name}.Key()
+// Forget removes the pod of gone's name; false when it is not in the list, or
+// when the one in the list is another: gone's UID and Netns, where given, say
+// which is meant. The end of an old sandbox is often told after the start of
+// the new one. The removal is on disk when Forget returns.
+func (r *Registry) Forget(gone Pod) (bool, error) {
+	key := gone.Key()
+	cookie, readable := r.cookieOf(gone.Netns)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, ok := r.mu.pods[key]
-	if !ok {
+	switch {
+	case !ok:
+		return false, nil
+	case gone.UID != "" && old.UID != "" && gone.UID != old.UID:
+		return false, nil
+	case gone.Netns == "": // a runtime that lost its notes; nothing contradicts
+	case readable && cookie != old.Cookie:
+		return false, nil
+	case !readable && old.Netns != "" && !samePath(gone.Netns, old.Netns):
 		return false, nil
 	}
 	delete(r.mu.pods, key)
@@ -249,6 +286,20 @@ func (r *Registry) Forget(namespace, name string) (bool, error) {
 	}
 	r.tell()
 	return true, nil
+}
+
+func (r *Registry) cookieOf(path string) (uint64, bool) {
+	if path == "" {
+		return 0, false
+	}
+	cookie, err := r.o.Host.Cookie(path)
+	return cookie, err == nil
+}
+
+// samePath compares paths of network namespaces; /var/run is /run wherever pods
+// run.
+func samePath(a, b string) bool {
+	return strings.TrimPrefix(a, "/var") == strings.TrimPrefix(b, "/var")
 }
 
 // Sweep drops the pods whose interface is gone: nobody announces that a

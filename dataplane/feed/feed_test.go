@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestFollowsChangesAndRemovals(t *testing.T) {
 	if u.FromCache {
 		t.Error("the first update claims to come from the cache")
 	}
-	if got := u.Snapshot.Node; got != (state.Node{Name: node, Zone: "z1"}) {
+	if got := u.Snapshot.Node; !reflect.DeepEqual(got, state.Node{Name: node, Zone: "z1"}) {
 		t.Errorf("node is %+v", got)
 	}
 	if w := u.Snapshot.Workloads["shop/web"]; !w.Mesh || len(w.Addresses) != 1 {

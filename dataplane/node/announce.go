@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/netip"
 	"time"
 
 	api "heddle.io/heddle/api/admin"
@@ -24,7 +25,13 @@ func (n *Node) Announce(ctx context.Context, r api.PodRequest) (api.Pod, error) 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	p := enroll.Pod{Namespace: r.Namespace, Name: r.Name, Netns: r.Netns, Interface: r.Interface}
+	p, err := podOf(r)
+	if err != nil {
+		return api.Pod{}, &admin.Failure{Status: http.StatusBadRequest, Err: err}
+	}
+	if p.Interface == "" {
+		return n.outsideOnly(ctx, p, timeout)
+	}
 	n.wait(p.Key(), 1)
 	defer n.wait(p.Key(), -1)
 	p, err = n.pods.Announce(p)
@@ -36,17 +43,69 @@ func (n *Node) Announce(ctx context.Context, r api.PodRequest) (api.Pod, error) 
 	case err != nil:
 		return api.Pod{}, err
 	}
+	grace, stop := n.graceOver()
+	defer stop()
 	for {
 		s, changed := n.seen()
 		m, listed := s.member(p.Key())
 		listed = listed && m.Cookie == p.Cookie && m.Ifindex == p.Ifindex
-		if listed && (m.Standing == enroll.Outside || s.programmed(m)) {
+		if listed && (m.Standing == enroll.Outside && n.current(s) || s.programmed(m)) {
 			return s.pod(m), nil
 		}
 		select {
 		case <-changed:
+		case <-grace:
 		case <-ctx.Done():
 			return api.Pod{}, &admin.Failure{Status: http.StatusGatewayTimeout, Err: n.tooLate(p.Key(), timeout)}
+		}
+	}
+}
+
+func podOf(r api.PodRequest) (enroll.Pod, error) {
+	p := enroll.Pod{Namespace: r.Namespace, Name: r.Name, UID: r.UID, Netns: r.Netns, Interface: r.Interface}
+	for _, text := range r.Addresses {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return p, fmt.Errorf("addresses: %w", err)
+		}
+		p.Addresses = append(p.Addresses, a)
+	}
+	return p, nil
+}
+
+// current reports whether a pod may be let go as outside the mesh: not by a
+// state from the disk as long as the control plane may still say otherwise.
+func (n *Node) current(s *now) bool {
+	return !s.cached || !time.Now().Before(n.loop.graceEnds)
+}
+
+// graceOver delivers once when the control plane has had its time.
+func (n *Node) graceOver() (over <-chan time.Time, stop func() bool) {
+	t := time.NewTimer(time.Until(n.loop.graceEnds))
+	return t.C, t.Stop
+}
+
+// outsideOnly answers for a pod whose interface cannot be guarded: it may start
+// when it is not in the mesh.
+func (n *Node) outsideOnly(ctx context.Context, p enroll.Pod, timeout time.Duration) (api.Pod, error) {
+	grace, stop := n.graceOver()
+	defer stop()
+	for {
+		s, changed := n.seen()
+		if s.view != nil {
+			if m := enroll.Join([]enroll.Pod{p}, s.view.Snapshot)[0]; m.Mesh() {
+				return api.Pod{}, &admin.Failure{Status: http.StatusUnprocessableEntity, Err: fmt.Errorf(
+					"pod %s is in the mesh, but its interface has no side on the node that could be guarded (it is no veth): use a CNI plugin that makes one, or label the pod heddle.io/mesh=disabled", p.Key())}
+			} else if m.Standing == enroll.Outside && n.current(s) {
+				return api.Pod{Namespace: p.Namespace, Name: p.Name, Reason: m.Reason}, nil
+			}
+		}
+		select {
+		case <-changed:
+		case <-grace:
+		case <-ctx.Done():
+			return api.Pod{}, &admin.Failure{Status: http.StatusGatewayTimeout, Err: fmt.Errorf(
+				"pod %s: the control plane did not name it within %v", p.Key(), timeout)}
 		}
 	}
 }

@@ -21,6 +21,7 @@ func (l *loop) check() time.Duration {
 	}
 	clear(l.modes) // attach to all of them again
 	l.stale = true // and look at who else does
+	l.held = nil   // and at who holds packets back
 	l.sweepFastPath()
 	l.checkTables()
 	l.checkBypass()

@@ -30,6 +30,11 @@ type Config struct {
 	Pins     string       // directory on a bpffs
 	Admin    string       // unix:///path of the admin socket
 	StateDir string
+
+	// The container runtime's CNI configuration and plugins, and the plugin that
+	// is put there; all empty: the runtime is left alone.
+	CNIConfDir, CNIBinDir, CNIPlugin string
+
 	TC       string // auto, tcx or clsact
 	FastPath string // auto or off
 
@@ -79,6 +84,7 @@ func (c *Config) Validate() error {
 	} else if len(path) > maxSocketPath {
 		reject("--admin=%q: the path of a unix socket has at most %d bytes", c.Admin, maxSocketPath)
 	}
+	c.checkCNI(reject)
 	switch c.TC {
 	case "auto", "tcx", "clsact":
 	default:
@@ -104,6 +110,20 @@ func (c *Config) Validate() error {
 	}
 	slices.SortFunc(bad, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return fmt.Errorf("%w: %w", ErrConfig, errors.Join(bad...))
+}
+
+// checkCNI wants all directories or none.
+func (c *Config) checkCNI(reject func(format string, args ...any)) {
+	if c.CNIConfDir == "" && c.CNIBinDir == "" {
+		return
+	}
+	for _, dir := range []struct{ flag, path string }{
+		{"--cni-conf-dir", c.CNIConfDir}, {"--cni-bin-dir", c.CNIBinDir}, {"--cni-plugin", c.CNIPlugin},
+	} {
+		if !filepath.IsAbs(dir.path) {
+			reject("%s=%q must be an absolute path: --cni-conf-dir and --cni-bin-dir belong together", dir.flag, dir.path)
+		}
+	}
 }
 
 // maxSocketPath is what sockaddr_un holds, without its NUL.

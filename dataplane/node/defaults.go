@@ -41,6 +41,12 @@ const (
 	// announceTimeout is how long an announcement waits when it does not say.
 	announceTimeout = 10 * time.Second
 
+	// findGap is how soon a running pod that nobody announced is looked for, after
+	// the control plane has named it; findEvery how often, as long as one is
+	// missing.
+	findGap   = time.Second
+	findEvery = 10 * time.Second
+
 	// cacheGrace is how long an agent that found programmed tables waits for
 	// the control plane before it puts the state from its disk in force. The
 	// tables may be newer: a killed agent writes its cache a little later than

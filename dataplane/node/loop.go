@@ -44,6 +44,10 @@ type loop struct {
 	bypass    bool  // what guards bypassed sockets is in force
 	lost      error // the list of pods, at start
 
+	policy    *state.PodStart            // as written for the CNI plugin; nil: not yet
+	held      map[uint32]bool            // interfaces that it holds back; nil: to be found out
+	standings map[uint32]enroll.Standing // of the pods when held was found out
+
 	trigger  time.Time      // arrival of the oldest change that is not in force
 	problems []plan.Problem // of the last plan
 	broken   []plan.Problem // of interfaces, at the last attempt
@@ -156,6 +160,7 @@ func (l *loop) reconcile() time.Duration {
 		l.explain(snapshot)
 		return wait
 	}
+	l.keepPolicy(snapshot.Node.PodStart)
 	l.n.pods.Resolve(snapshot)
 	members := l.join(snapshot)
 	l.release(members)
@@ -165,6 +170,7 @@ func (l *loop) reconcile() time.Duration {
 	l.leaveFastPath()
 	if err == nil {
 		l.guard(members, func(*member) bool { return true })
+		l.lift(members)
 	}
 	l.publish(members)
 	if err != nil || len(l.broken) > 0 {

@@ -15,6 +15,7 @@ import (
 	"heddle.io/heddle/bpf"
 	"heddle.io/heddle/dataplane/admin"
 	"heddle.io/heddle/dataplane/attach"
+	"heddle.io/heddle/dataplane/cni"
 	"heddle.io/heddle/dataplane/enroll"
 	"heddle.io/heddle/dataplane/feed"
 	"heddle.io/heddle/dataplane/plan"
@@ -36,6 +37,9 @@ type Node struct {
 	feed    *feed.Feed
 	metrics *admin.Metrics
 	socket  net.Listener
+	cni     net.Listener // for the CNI plugin
+	chain   *cni.Keeper  // nil: the runtime's configuration is left alone
+	finder  *finder
 
 	loop *loop // owned by Run's goroutine
 
@@ -55,6 +59,7 @@ type now struct {
 	plan     api.Plan
 	problems []api.Problem
 	noBypass string // why no pod may join the socket bypass
+	cached   bool   // the state is from the disk, the control plane has not spoken yet
 }
 
 // New brings the kernel to this version's programs, adopting what an earlier
@@ -69,6 +74,7 @@ func New(ctx context.Context, c Config) (*Node, error) {
 	}
 	n := &Node{c: c, started: time.Now(), metrics: admin.NewMetrics()}
 	n.mu.now, n.mu.changed = &now{}, make(chan struct{})
+	n.finder = &finder{n: n}
 	n.mu.waiting, n.mu.since = make(map[string]int), make(map[api.Problem]time.Time)
 	if err := n.open(ctx); err != nil {
 		n.Close()
@@ -96,8 +102,10 @@ func (n *Node) open(ctx context.Context) error {
 	if n.feed, err = feed.New(n.c.feedOptions()); err != nil {
 		return err
 	}
-	n.socket, err = admin.Listen(ctx, n.c.adminPath())
-	return err
+	if n.socket, err = admin.Listen(ctx, n.c.adminPath()); err != nil {
+		return err
+	}
+	return n.openCNI(ctx)
 }
 
 func (n *Node) openKernel(ctx context.Context) error {
@@ -194,19 +202,28 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	server := admin.NewServer(n, n.tables, n.metrics, n.c.Log)
 	var failure error
+	var failed sync.Once
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := n.feed.Run(ctx); err != nil {
 			n.c.Log.Error("feed ended", "error", err)
 		}
 	})
-	running.Go(func() {
-		if failure = server.Serve(ctx, n.socket); failure != nil {
-			cancel() // an agent that cannot be asked is restarted
-		}
-	})
+	serve := func(s *admin.Server, l net.Listener) {
+		running.Go(func() {
+			if err := s.Serve(ctx, l); err != nil {
+				failed.Do(func() { failure = err })
+				cancel() // an agent that cannot be asked is restarted
+			}
+		})
+	}
+	serve(admin.NewServer(n, n.tables, n.metrics, n.c.Log), n.socket)
+	serve(admin.NewEnrolment(n, n.metrics, n.c.Log), n.cni)
+	running.Go(func() { n.finder.run(ctx) })
+	if n.chain != nil {
+		running.Go(func() { n.chain.Run(ctx) })
+	}
 	n.loop.run(ctx)
 	running.Wait()
 	return failure
@@ -215,8 +232,10 @@ func (n *Node) Run(ctx context.Context) error {
 // Close gives up everything that New took, except what is pinned. Run does it
 // by itself.
 func (n *Node) Close() {
-	if n.socket != nil {
-		n.socket.Close()
+	for _, l := range []net.Listener{n.socket, n.cni} {
+		if l != nil {
+			l.Close()
+		}
 	}
 	if n.kernel != nil {
 		n.kernel.Close()

@@ -20,7 +20,7 @@ func (l *loop) publish(members []member) {
 	for i := range members {
 		members[i].slow = l.slow(members[i].Ifindex)
 	}
-	next := &now{view: l.view, members: members, plan: l.plan, noBypass: l.n.noBypass()}
+	next := &now{view: l.view, members: members, plan: l.plan, noBypass: l.n.noBypass(), cached: l.update.FromCache}
 	for _, list := range [][]plan.Problem{l.problems, l.broken, l.drifted(), l.lostPods()} {
 		for _, p := range list {
 			next.problems = append(next.problems, api.Problem{Object: p.Object, Reason: p.Reason, Detail: p.Detail})
@@ -30,22 +30,25 @@ func (l *loop) publish(members []member) {
 		next.problems = append(next.problems, api.Problem{Object: "kernel tables", Reason: "PlanNotApplied",
 			Detail: "the plan before stays in force, and it is tried again: " + l.plan.Error})
 	}
-	l.n.dated(append(l.n.linkProblems(), next.problems...))
+	l.n.dated(append(l.n.live(), next.problems...))
 	l.n.replace(next)
 }
 
-// linkProblems are those of what comes from the control plane, and of the way to
-// it.
-func (n *Node) linkProblems() []api.Problem {
-	out := n.feed.Problems()
+// live are the problems of those that work beside the loop: of what comes from
+// the control plane, of the way to it, and of the container runtime's pods.
+func (n *Node) live() []api.Problem {
+	problems := append(n.feed.Problems(), n.finder.Problems()...)
+	if n.chain != nil {
+		problems = append(problems, n.chain.Problems()...)
+	}
 	if n.c.TLSErr == nil {
-		return out
+		return problems
 	}
 	if err := n.c.TLSErr(); err != nil {
-		out = append(out, api.Problem{Object: "certificate", Reason: "CertificateUnusable",
+		problems = append(problems, api.Problem{Object: "certificate", Reason: "CertificateUnusable",
 			Detail: fmt.Sprintf("%v; the one before stays in use until it expires", err)})
 	}
-	return out
+	return problems
 }
 
 // lostPods reminds of a list of pods that could not be read at start.
@@ -86,7 +89,7 @@ func (n *Node) Status() api.AgentStatus {
 		Node: n.c.Node, Zone: n.c.Zone, Version: n.c.Version,
 		Started: n.started, Kernel: n.release,
 		Feed: n.feed.Status(), Plan: s.plan,
-		Problems: n.dated(append(n.linkProblems(), s.problems...)),
+		Problems: n.dated(append(n.live(), s.problems...)),
 	}
 	if status.Zone == "" && s.view != nil {
 		status.Zone = s.view.Snapshot.Node.Zone
@@ -196,12 +199,13 @@ func (n *Node) Decide(in bpf.ConnectIn) (bpf.ConnectOut, error) { return n.kerne
 
 // Forget implements admin.Node. It returns when the pod's interface is free
 // and its entries are gone, or when ctx ends.
-func (n *Node) Forget(ctx context.Context, namespace, name string) (bool, error) {
-	found, err := n.pods.Forget(namespace, name)
+func (n *Node) Forget(ctx context.Context, r api.PodRequest) (bool, error) {
+	gone := enroll.Pod{Namespace: r.Namespace, Name: r.Name, UID: r.UID, Netns: r.Netns}
+	found, err := n.pods.Forget(gone)
 	if !found || err != nil {
 		return found, err
 	}
-	key := enroll.Pod{Namespace: namespace, Name: name}.Key()
+	key := gone.Key()
 	for {
 		s, changed := n.seen()
 		if _, listed := s.member(key); !listed {

@@ -43,13 +43,16 @@ func (p *Planner) Build(s *state.Snapshot, pods []Pod, l Limits, current *Conten
 	return p.contents, p.index, p.problems
 }
 
+// samePlace compares what of a node decides about endpoints.
+func samePlace(a, b state.Node) bool { return a.Name == b.Name && a.Zone == b.Zone }
+
 // maxTouched is how many services are worth planning one by one.
 const maxTouched = 1000
 
 // update makes the next plan from the last one; false when Build has to.
 func (p *Planner) update(s *state.Snapshot, pods []Pod, l Limits, current *Contents) (*Contents, *Index, bool) {
 	if p.contents == nil || current != p.contents || current.Deferred || len(current.Strays) > 0 ||
-		len(p.problems) > 0 || l != p.limits || s.Node != p.snapshot.Node || !slices.EqualFunc(pods, p.pods, samePod) {
+		len(p.problems) > 0 || l != p.limits || !samePlace(s.Node, p.snapshot.Node) || !slices.EqualFunc(pods, p.pods, samePod) {
 		return nil, nil, false
 	}
 	touched, ok := p.touched(s)

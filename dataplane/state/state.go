@@ -1,6 +1,9 @@
 package state
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Snapshot is everything a node knows at one moment. It is never changed after
 // it was published, so any number of goroutines may read it; who changes something
@@ -15,8 +18,20 @@ type Snapshot struct {
 
 // Node says where this node stands.
 type Node struct {
-	Name string
-	Zone string // empty when unknown
+	Name     string
+	Zone     string // empty when unknown
+	PodStart PodStart
+}
+
+// PodStart says what becomes of pods that start while the agent is down.
+type PodStart struct {
+	Drop   bool     // they start, and their packets are dropped; otherwise they wait
+	Exempt []string // namespaces whose pods do neither
+}
+
+// Equal reports whether two policies are the same.
+func (p PodStart) Equal(q PodStart) bool {
+	return p.Drop == q.Drop && slices.Equal(p.Exempt, q.Exempt)
 }
 
 // Workload is a pod of this node.
