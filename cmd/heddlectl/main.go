@@ -142,6 +142,7 @@ is refused, 2 the command line is wrong, 3 nobody can be reached.`,
 	f.StringVar(&a.system, "system-namespace", kube.SystemNamespace, "namespace of Heddle in the cluster")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
+		a.checkCommand(), a.installCommand(), a.upgradeCommand(), a.uninstallCommand(), a.imagesCommand(),
 		a.demoCommand(), a.sandboxCommand(),
 		a.statusCommand(), a.describeCommand(), a.getCommand(), a.whyCommand(), a.topCommand(), a.sysdumpCommand(),
 		a.versionCommand(), a.echoCommand(), a.loadCommand(),

@@ -72,7 +72,6 @@ func (f *agentFlags) run(c *cobra.Command) error {
 	if err := f.link.open(&config); err != nil {
 		return err
 	}
-	log.Info("agent starts", "version", config.Version, "node", config.Node)
 	n, err := node.New(c.Context(), config)
 	if err != nil {
 		if c.Context().Err() != nil {

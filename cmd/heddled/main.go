@@ -72,7 +72,7 @@ func root() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; %s --help lists the flags", errUsage, err, c.CommandPath())
 	})
-	c.AddCommand(agent(), admin(), ready(), idle(), clean())
+	c.AddCommand(agent(), admin(), health(), clean(), idle())
 	return c
 }
 

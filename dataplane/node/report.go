@@ -35,21 +35,20 @@ func (l *loop) publish(members []member) {
 }
 
 // live are the problems of those that work beside the loop: of what comes from
-// the control plane and the way to it, of the pods that run, and of the chain of
-// network plugins.
+// the control plane, of the way to it, and of the container runtime's pods.
 func (n *Node) live() []api.Problem {
-	out := append(n.feed.Problems(), n.finder.Problems()...)
+	problems := append(n.feed.Problems(), n.finder.Problems()...)
 	if n.chain != nil {
-		out = append(out, n.chain.Problems()...)
+		problems = append(problems, n.chain.Problems()...)
 	}
 	if n.c.TLSErr == nil {
-		return out
+		return problems
 	}
 	if err := n.c.TLSErr(); err != nil {
-		out = append(out, api.Problem{Object: "certificate", Reason: "CertificateUnusable",
+		problems = append(problems, api.Problem{Object: "certificate", Reason: "CertificateUnusable",
 			Detail: fmt.Sprintf("%v; the one before stays in use until it expires", err)})
 	}
-	return out
+	return problems
 }
 
 // lostPods reminds of a list of pods that could not be read at start.

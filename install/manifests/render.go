@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -23,24 +24,27 @@ const (
 	Registry = "heddle.io"
 	// AgentImage is the agent's image in a registry.
 	AgentImage = "heddled"
+	// OptionsAnnotation is on the DaemonSet: the options that were chosen, so that
+	// the next installation need not be told again.
+	OptionsAnnotation = "heddle.io/options"
 	// Cleaned is the init container that takes Heddle off a node.
 	Cleaned = "clean"
 )
 
 // Options are an installer's choices. The zero value of each is the base's.
 type Options struct {
-	Version          string // tag of both images
-	Registry         string // where the images are, without their names
-	Replicas         int    // of the controller
-	APIServer        string // host:port at which both find the API server
-	WithoutKubeProxy bool   // the host reaches no Service address
-	CNIConfDir       string // of the nodes
-	CNIBinDir        string
-	LogLevel         string
+	Version          string `json:"-"`                          // tag of both images
+	Registry         string `json:"registry,omitempty"`         // where the images are, without their names
+	Replicas         int    `json:"replicas,omitempty"`         // of the controller
+	APIServer        string `json:"apiServer,omitempty"`        // host:port at which both find the API server
+	WithoutKubeProxy bool   `json:"withoutKubeProxy,omitempty"` // the host reaches no Service address
+	CNIConfDir       string `json:"cniConfDir,omitempty"`       // of the nodes
+	CNIBinDir        string `json:"cniBinDir,omitempty"`
+	LogLevel         string `json:"logLevel,omitempty"`
 
 	// Clean has the agents' DaemonSet take Heddle off every node, instead of
 	// running it there. Its pods are ready when that is done.
-	Clean bool
+	Clean bool `json:"-"`
 }
 
 // Validate reports everything that is wrong, at once.
@@ -104,6 +108,9 @@ func (o Options) controller(object *unstructured.Unstructured) error {
 }
 
 func (o Options) agent(object *unstructured.Unstructured) error {
+	if text, err := json.Marshal(o); err == nil && string(text) != "{}" {
+		object.SetAnnotations(map[string]string{OptionsAnnotation: string(text)})
+	}
 	err := inContainer(object, func(c map[string]any) {
 		o.both(c)
 		if o.WithoutKubeProxy {
@@ -203,4 +210,23 @@ func hostPaths(object *unstructured.Unstructured, dirs map[string]string) error 
 		}
 		return nil
 	})
+}
+
+// ImageTag is the version that a workload runs.
+func ImageTag(object *unstructured.Unstructured) string {
+	tag := ""
+	_ = inContainer(object, func(c map[string]any) {
+		image, _ := c["image"].(string)
+		_, tag, _ = strings.Cut(path.Base(image), ":")
+	})
+	return tag
+}
+
+// Tag is a version as the tag of an image: pseudo-versions of a working tree have
+// a plus sign, which a tag cannot.
+func Tag(version string) string {
+	if version == "" || version == "(devel)" || version == "unknown" {
+		return "dev"
+	}
+	return strings.ReplaceAll(version, "+", "-")
 }
