@@ -71,10 +71,10 @@ func build(dir string) error {
 	}
 	for _, release := range []struct{ version, tags string }{{version, ""}, {nextVersion, "heddle_next"}} {
 		to := filepath.Join(dir, release.version)
-		if err := command("go", "build", "-tags="+release.tags, "-ldflags=-s -w -X main.release="+release.version, "-o", to+"/", "./cmd/..."); err != nil {
+		if err := command("go", "build", "-tags="+release.tags, "-ldflags=-s -w", "-o", to+"/", "./cmd/..."); err != nil {
 			return err
 		}
-		if err := command(filepath.Join(to, "heddlectl"), "images", "--version="+release.version, "-o", to); err != nil {
+		if err := command(filepath.Join(to, "heddlectl"), "images", "--version="+release.version, "--dir="+to); err != nil {
 			return err
 		}
 		archives, err := filepath.Glob(filepath.Join(to, "*.tar"))

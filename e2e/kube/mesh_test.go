@@ -49,7 +49,7 @@ func up(t *testing.T, o cluster.Options, install ...string) *mesh {
 		m.must(c.LoadImage(t.Context(), image))
 	}
 	m.heddlectl("check")
-	m.heddlectl(append([]string{"install", "--gateway-api-crds"}, install...)...)
+	m.heddlectl(append([]string{"install", "--version=" + version, "--gateway-api-crds", "--timeout=90s"}, install...)...)
 	return m
 }
 

@@ -12,7 +12,7 @@ func (m *mesh) uninstall() {
 	m.shop(50, 50)
 	ctx := context.WithoutCancel(m.t.Context())
 	s := m.storm(port(m.addresses("web")[0], 80), 200, 50)
-	m.heddlectl("uninstall", "--purge", "--yes")
+	m.heddlectl("uninstall", "--purge")
 	s.end()
 
 	for _, n := range m.Nodes() {
