@@ -60,9 +60,13 @@ var allowed = map[string][]string{
 	"controlplane/serve":     {"api/xds", "controlplane/translate"},
 	"controlplane/plane":     {"api/admin", "api/xds", "controlplane/..."},
 
-	"install/client":  {"api/admin"},
-	"install/kube":    {},
-	"install/sandbox": {"api/admin", "install/client"},
+	"install/check":     {"api/admin", "install/client", "install/kube", "install/manifests", "install/rollout"},
+	"install/images":    {},
+	"install/manifests": {"api/crd"},
+	"install/rollout":   {"install/manifests"},
+	"install/client":    {"api/admin"},
+	"install/kube":      {},
+	"install/sandbox":   {"api/admin", "install/client"},
 
 	"cmd/heddle-cni":        {"dataplane/cni/plugin"},
 	"cmd/heddled":           {"api/admin", "api/admin/join", "dataplane/endpoints", "dataplane/node", "identity/mtls"},
