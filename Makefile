@@ -2,7 +2,7 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernels semantics bench scale build generate check nightly
+.PHONY: help demo test test-kernels semantics bench scale build images generate check nightly
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ scale: ## what 10,000 services and 100,000 endpoints cost (root); results in .bu
 
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...
+
+images: ## container images of the binaries, without Docker, into .build/images (VERSION=tag)
+	@$(MAKE) --no-print-directory build
+	@.build/bin/heddlectl images --dir .build/images $(if $(VERSION),--version $(VERSION))
 
 generate: ## BPF objects, protobuf code and CRDs, with the pinned compilers
 	@.ci/setup generate

@@ -63,9 +63,13 @@ var allowed = map[string][]string{
 	"controlplane/condition":         {"api/xds", "controlplane/model", "controlplane/translate"},
 	"controlplane/status":            {"controlplane/condition", "controlplane/model"},
 
-	"install/client":  {"api/admin"},
-	"install/kube":    {},
-	"install/sandbox": {"api/admin", "install/client"},
+	"install/check":     {"api/admin", "install/client", "install/kube", "install/manifests", "install/rollout"},
+	"install/images":    {},
+	"install/manifests": {"api/crd"},
+	"install/rollout":   {"install/manifests"},
+	"install/client":    {"api/admin"},
+	"install/kube":      {},
+	"install/sandbox":   {"api/admin", "install/client"},
 
 	"cmd/heddled":           {"api/admin", "api/admin/join", "dataplane/endpoints", "dataplane/node", "identity/mtls"},
 	"cmd/heddle-controller": {"api/admin/join", "controlplane/plane", "identity/mtls"},
