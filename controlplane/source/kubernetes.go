@@ -46,6 +46,10 @@ type Kubernetes struct {
 	outbox   outbox
 }
 
+// requestsPerSecond bounds what is asked of the API server. It is reached at the
+// start only: afterwards there are watches, and reading of what they say.
+const requestsPerSecond = 50
+
 // NewKubernetes returns a source that has not asked the API server yet. The
 // configuration is not changed.
 func NewKubernetes(config *rest.Config, log *slog.Logger) (*Kubernetes, error) {
@@ -59,6 +63,9 @@ func NewKubernetes(config *rest.Config, log *slog.Logger) (*Kubernetes, error) {
 	}
 	config = rest.CopyConfig(config)
 	config.UserAgent = "heddle-controller"
+	if config.QPS == 0 { // the default would make the first reading wait
+		config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
+	}
 	binary := rest.CopyConfig(config)
 	binary.ContentType = "application/vnd.kubernetes.protobuf"
 	binary.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"

@@ -37,7 +37,9 @@ type feed struct {
 // it tries again, for ever, and what is known stays.
 func track[L runtime.Object](ctx context.Context, b *inbox, kind string, store cache.ReflectorStore, l lister[L], fields string) {
 	answered := func(err error) {
-		if ctx.Err() == nil {
+		// A watch that begins too far back is refused, and begins anew: nothing is
+		// wrong.
+		if ctx.Err() == nil && !errors.IsResourceExpired(err) && !errors.IsGone(err) {
 			b.note(kind, func(c *contact) { c.err = err })
 		}
 	}
