@@ -47,9 +47,11 @@ func TestDefault(t *testing.T) {
 	t.Run("nodes are apart", func(t *testing.T) { checkNodesApart(t, c) })
 	t.Run("control plane restarts", func(t *testing.T) {
 		for _, name := range []string{cluster.APIServer, cluster.ControllerManager, cluster.Scheduler, cluster.Etcd} {
-			if err := c.Restart(t.Context(), name); err != nil {
-				t.Fatal(err)
-			}
+			t.Run(name, func(t *testing.T) {
+				if err := c.Restart(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+			})
 		}
 		kubectl(t, c, "scale", "deployment/echo", "--replicas=3")
 		kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout=60s")

@@ -171,8 +171,8 @@ func (n *Node) kill() (err error) {
 		_ = n.power.Wait()
 	}
 	if n.ns != nil {
+		err = n.cluster.network.leave(n.spec.Index) // while the namespace is held: it would take the interface with it
 		n.ns.Close()
-		err = n.cluster.network.leave(n.spec.Index)
 	}
 	if n.control != nil {
 		n.control.Close()
