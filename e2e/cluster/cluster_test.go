@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,6 +20,20 @@ func TestDefault(t *testing.T) {
 	c := up(t, cluster.Options{})
 	startPods(t, c)
 
+	t.Run("images", func(t *testing.T) {
+		if err := c.LoadImage(t.Context(), filepath.Join(bin, "images", "pause.tar")); err != nil {
+			t.Error(err)
+		}
+		if err := c.LoadImage(t.Context(), "testdata/pods.yaml"); err == nil {
+			t.Error("a file that is no archive is taken for an image")
+		}
+	})
+	t.Run("kubectl from outside", func(t *testing.T) {
+		out, err := exec.CommandContext(t.Context(), c.KubectlScript(), "get", "nodes", "-o", "name").Output()
+		if err != nil || string(out) != "node/node1\nnode/node2\n" {
+			t.Errorf("the nodes are %q (%v)", out, err)
+		}
+	})
 	t.Run("exec and logs", func(t *testing.T) {
 		if out := inClient(t, c, "id"); !strings.HasPrefix(out, "uid=0") {
 			t.Errorf("id in the client's pod says %q", out)

@@ -30,7 +30,8 @@ type estate struct {
 // clear takes the estate away. The processes are dead, or about to be: the
 // kernel kills them with the owner.
 func (e *estate) clear() error {
-	err := removeCgroups(context.Background(), e.Name+"-node*")
+	ctx := context.Background()
+	err := errors.Join(removeCgroups(ctx, e.Name+"-node[0-9]"), removeCgroups(ctx, e.Name+"-node[0-9][0-9]"))
 	switch {
 	case e.Dir == "":
 	case e.Temporary:
