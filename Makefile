@@ -3,9 +3,10 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-kernels semantics bench scale build images generate check nightly
+.PHONY: help demo test cluster cluster-binaries test-kernels semantics bench scale build generate check nightly
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the mesh on two simulated nodes: a canary under traffic (root; KEEP=1 leaves it running)
 	@.ci/setup demo
@@ -14,7 +15,17 @@ demo: ## the mesh on two simulated nodes: a canary under traffic (root; KEEP=1 l
 
 test: ## all tests; without root the pure ones, with a list of what was left out
 	@.ci/setup test
+	@[ "$$(id -u)" != 0 ] || $(MAKE) --no-print-directory cluster-binaries
 	@.ci/test
+
+cluster: ## a Kubernetes cluster on this machine, until Ctrl-C (root; CLUSTER="flags", see e2e/cluster)
+	@.ci/setup cluster
+	@CGO_ENABLED=0 go build -o .build/cluster/up ./e2e/cluster/up
+	@.build/cluster/up $(CLUSTER)
+
+cluster-binaries: ## what clusters are made of: six minutes when nothing is cached
+	@.ci/setup cluster
+	@CGO_ENABLED=0 go run ./e2e/cluster/up -build
 
 test-kernels: ## kernel tests on Debian's Linux 6.1 and 6.12, emulated (neither root nor KVM); FULL=1 for all of them
 	@.ci/setup kernels

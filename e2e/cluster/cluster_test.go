@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,6 +20,20 @@ func TestDefault(t *testing.T) {
 	c := up(t, cluster.Options{})
 	startPods(t, c)
 
+	t.Run("images", func(t *testing.T) {
+		if err := c.LoadImage(t.Context(), filepath.Join(bin, "images", "pause.tar")); err != nil {
+			t.Error(err)
+		}
+		if err := c.LoadImage(t.Context(), "testdata/pods.yaml"); err == nil {
+			t.Error("a file that is no archive is taken for an image")
+		}
+	})
+	t.Run("kubectl from outside", func(t *testing.T) {
+		out, err := exec.CommandContext(t.Context(), c.KubectlScript(), "get", "nodes", "-o", "name").Output()
+		if err != nil || string(out) != "node/node1\nnode/node2\n" {
+			t.Errorf("the nodes are %q (%v)", out, err)
+		}
+	})
 	t.Run("exec and logs", func(t *testing.T) {
 		if out := inClient(t, c, "id"); !strings.HasPrefix(out, "uid=0") {
 			t.Errorf("id in the client's pod says %q", out)
@@ -47,9 +62,11 @@ func TestDefault(t *testing.T) {
 	t.Run("nodes are apart", func(t *testing.T) { checkNodesApart(t, c) })
 	t.Run("control plane restarts", func(t *testing.T) {
 		for _, name := range []string{cluster.APIServer, cluster.ControllerManager, cluster.Scheduler, cluster.Etcd} {
-			if err := c.Restart(t.Context(), name); err != nil {
-				t.Fatal(err)
-			}
+			t.Run(name, func(t *testing.T) {
+				if err := c.Restart(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+			})
 		}
 		kubectl(t, c, "scale", "deployment/echo", "--replicas=3")
 		kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout=60s")

@@ -61,7 +61,8 @@ func (p *process) running() bool {
 	}
 }
 
-// stop ends the process by these signals, one after the other.
+// stop ends the process by these signals, each a few seconds after the one
+// before: etcd with open watches does not end before its second.
 func (p *process) stop(signals ...unix.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,7 +74,7 @@ func (p *process) stop(signals ...unix.Signal) error {
 		select {
 		case <-p.gone:
 			return nil
-		case <-time.After(10 * time.Second):
+		case <-time.After(5 * time.Second):
 		}
 	}
 	return fmt.Errorf("%s does not end", p.name)
@@ -124,6 +125,8 @@ func (c *Cluster) controlPlane() []*process {
 			"--kubelet-preferred-address-types=InternalIP",
 			// There is no kube-proxy here: it has to dial the endpoints of Services itself.
 			"--enable-aggregator-routing=true", "--profiling=false",
+			// Told to end, it waits for its watches, which never end by themselves.
+			"--shutdown-watch-termination-grace-period=1s",
 		}, o.APIServerArgs...)),
 		c.process(ControllerManager, append([]string{
 			"--kubeconfig=" + keys.kubeconfig("admin"), "--leader-elect=false", "--profiling=false",

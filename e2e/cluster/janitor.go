@@ -30,7 +30,8 @@ type estate struct {
 // clear takes the estate away. The processes are dead, or about to be: the
 // kernel kills them with the owner.
 func (e *estate) clear() error {
-	err := removeCgroups(context.Background(), e.Name+"-node*")
+	ctx := context.Background()
+	err := errors.Join(removeCgroups(ctx, e.Name+"-node[0-9]"), removeCgroups(ctx, e.Name+"-node[0-9][0-9]"))
 	switch {
 	case e.Dir == "":
 	case e.Temporary:
@@ -55,12 +56,14 @@ func register(e estate) (*os.File, error) {
 	if err := os.MkdirAll(books, 0o700); err != nil {
 		return nil, err
 	}
-	var file *os.File
-	// A janitor that still cleans up needs a moment.
-	err := poll(context.Background(), 20*time.Second, 50*time.Millisecond, "the name "+e.Name, func() (err error) {
-		file, err = lock(book(e.Name))
-		return err
-	})
+	file, err := lock(book(e.Name))
+	if err != nil && !owned(book(e.Name)) {
+		// A janitor that still cleans up needs a moment.
+		err = poll(context.Background(), 20*time.Second, 50*time.Millisecond, "the name "+e.Name, func() (err error) {
+			file, err = lock(book(e.Name))
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("a cluster called %s is up: take it down, or use another name: %w", e.Name, err)
 	}
@@ -69,6 +72,16 @@ func register(e estate) (*os.File, error) {
 		return nil, err
 	}
 	return file, write(file, e)
+}
+
+// owned says whether the owner of a cluster is alive.
+func owned(path string) bool {
+	var e estate
+	b, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(b, &e) != nil {
+		return false
+	}
+	return unix.Kill(e.Owner, 0) == nil
 }
 
 // inherit clears the estate that is written in a locked book, if there is one.

@@ -27,8 +27,8 @@ type Node struct {
 	spec    nodeSpec
 
 	mu      sync.Mutex
-	power   *exec.Cmd // nil while the node is down
-	pid     int       // of process 1, outside
+	power   *exec.Cmd   // nil while the node is down
+	first   *os.Process // process 1, outside
 	ns      *os.File
 	control net.Conn
 	replies *bufio.Scanner
@@ -58,7 +58,10 @@ func (n *Node) IP6() string { return nodeIP6(n.spec.Index) }
 func (n *Node) Pid() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.pid
+	if n.first == nil {
+		return 0
+	}
+	return n.first.Pid
 }
 
 // Cgroup is the name of the node's cgroup, below the root of each of the
@@ -114,7 +117,10 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.pid = r.Pid
+	// From here on it is known by a handle, which no other process ever has.
+	if n.first, err = os.FindProcess(r.Pid); err != nil {
+		return err
+	}
 	_, err = n.receive(ctx)
 	return err
 }
@@ -163,21 +169,23 @@ func (n *Node) Kill() error {
 
 func (n *Node) kill() (err error) {
 	if n.power != nil {
-		if n.pid > 0 {
-			_ = unix.Kill(n.pid, unix.SIGKILL) // reaped by its parent only after this; it takes its namespace with it
+		// Process 1 takes everything in its namespace with it, and its parent ends
+		// after that. An error says that they have ended by themselves.
+		if n.first != nil {
+			_ = n.first.Kill()
 		} else {
 			_ = n.power.Process.Kill()
 		}
 		_ = n.power.Wait()
 	}
 	if n.ns != nil {
+		err = n.cluster.network.leave(n.spec.Index) // while the namespace is held: it would take the interface with it
 		n.ns.Close()
-		err = n.cluster.network.leave(n.spec.Index)
 	}
 	if n.control != nil {
 		n.control.Close()
 	}
-	n.power, n.pid, n.ns, n.control = nil, 0, nil, nil
+	n.power, n.first, n.ns, n.control = nil, nil, nil, nil
 	// The kubelet does not start while the cgroups of its last life are there.
 	return errors.Join(err, removeCgroups(context.Background(), n.Cgroup()))
 }
@@ -236,7 +244,10 @@ func (n *Node) order(ctx context.Context, r request) error {
 // Command is a command inside the node, in its namespaces and cgroups. It has
 // to be started by (*Cluster).StartCommand, so that it ends with this process.
 func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
-	order := self(stageEnter, entrance{Pid: n.Pid(), Cgroups: n.spec.Cgroups}, args...)
+	pid := n.Pid()
+	n.mu.Lock()
+	order := self(stageEnter, entrance{Pid: pid, Cgroups: n.spec.Cgroups}, args...)
+	n.mu.Unlock()
 	cmd := exec.CommandContext(ctx, order.Path)
 	cmd.Args, cmd.Env = order.Args, environment()
 	return cmd
