@@ -2,8 +2,7 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernels semantics bench scale build images generate check nightly
-.PHONY: help demo test cluster cluster-binaries test-kernels semantics bench scale build generate check nightly
+.PHONY: help demo test cluster cluster-binaries e2e test-kernels semantics bench scale build images generate check nightly
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

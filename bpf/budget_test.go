@@ -16,8 +16,8 @@ import (
 // so stay far below. A program that outgrows its budget became harder to verify
 // than its author may think.
 var budgets = map[string]uint32{
-	bpf.ProgConnect4:   6_000,
-	bpf.ProgConnect6:   6_000,
+	bpf.ProgConnect4:   30_000,
+	bpf.ProgConnect6:   30_000,
 	bpf.ProgSendmsg4:   50_000,
 	bpf.ProgSendmsg6:   50_000,
 	bpf.ProgRecvmsg4:   50_000,
@@ -30,14 +30,14 @@ var budgets = map[string]uint32{
 	bpf.ProgTCIn:       12_000,
 	bpf.ProgTCOut:      8_000,
 	bpf.ProgFastEnd:    600,
-	bpf.ProgWhy:        4_000,
+	bpf.ProgWhy:        10_000,
 	bpf.ProgMsg:        400,
 	bpf.ProgRecv:       100,
 	bpf.ProgSetsockopt: 200,
 }
 
 // objectBudget bounds the committed object, in bytes.
-const objectBudget = 224 << 10
+const objectBudget = 240 << 10
 
 // TestLoad loads every program as for an old and for a new kernel, and holds
 // the verifier's work against the budgets.

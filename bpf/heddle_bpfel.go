@@ -47,9 +47,14 @@ const (
 )
 
 type heddleClusterVal struct {
-	_     structs.HostLayout
-	Count uint32
-	Flags heddleClusterFlag
+	_                structs.HostLayout
+	Count            uint32
+	Flags            heddleClusterFlag
+	ConnectTimeoutMs uint32
+	MaxConnections   uint32
+	MaxFailures      uint32
+	EjectionMs       uint32
+	MaxEjected       uint32
 }
 
 type heddleColumn struct {
@@ -65,6 +70,8 @@ const (
 	heddleConnFlagCONN_COUNTED     heddleConnFlag = 1
 	heddleConnFlagCONN_ESTABLISHED heddleConnFlag = 2
 	heddleConnFlagCONN_ACCEPTED    heddleConnFlag = 4
+	heddleConnFlagCONN_LIMITED     heddleConnFlag = 8
+	heddleConnFlagCONN_WATCHED     heddleConnFlag = 16
 )
 
 type heddleConnVal struct {
@@ -76,6 +83,8 @@ type heddleConnVal struct {
 	Flags          heddleConnFlag
 	Service        uint64
 	Cluster        uint64
+	TimeoutMs      uint32
+	Pad            uint32
 }
 
 type heddleConnectIn struct {
@@ -91,18 +100,22 @@ type heddleConnectIn struct {
 }
 
 type heddleConnectOut struct {
-	_         structs.HostLayout
-	Verdict   heddleVerdict
-	Reason    heddleReason
-	Column    uint32
-	Index     uint32
-	Scope     uint64
-	Service   uint64
-	Cluster   uint64
-	AffinityS uint32
-	PortBe    uint16
-	Pad       [2]uint8
-	Addr      heddleAddr
+	_                structs.HostLayout
+	Verdict          heddleVerdict
+	Reason           heddleReason
+	Column           uint32
+	Index            uint32
+	Scope            uint64
+	Service          uint64
+	Cluster          uint64
+	AffinityS        uint32
+	PortBe           uint16
+	Pad              [2]uint8
+	Addr             heddleAddr
+	ConnectTimeoutMs uint32
+	MaxConnections   uint32
+	MaxFailures      uint32
+	Pad2             uint32
 }
 
 type heddleCreditVal struct {
@@ -214,6 +227,13 @@ type heddleIfaceVal struct {
 	Addr      [4]heddleAddr
 }
 
+type heddleLoadVal struct {
+	_       structs.HostLayout
+	Open    int64
+	Ejected uint64
+	UntilNs uint64
+}
+
 type heddleMemberKey struct {
 	_       structs.HostLayout
 	Service uint64
@@ -225,6 +245,21 @@ type heddleMemberKey struct {
 type heddleMemberVal struct {
 	_       structs.HostLayout
 	Cluster uint64
+}
+
+type heddleOutlierKey struct {
+	_       structs.HostLayout
+	Cluster uint64
+	Addr    heddleAddr
+	PortBe  uint16
+	Pad     [6]uint8
+}
+
+type heddleOutlierVal struct {
+	_        structs.HostLayout
+	UntilNs  uint64
+	Failures uint32
+	Pad      uint32
 }
 
 type heddlePeer struct {
@@ -290,7 +325,10 @@ const (
 	heddleReasonREASON_BYPASS_LATE       heddleReason = 27
 	heddleReasonREASON_BYPASS_SLOW       heddleReason = 28
 	heddleReasonREASON_FAST_UNTRACKED    heddleReason = 29
-	heddleReasonREASON_MAX               heddleReason = 30
+	heddleReasonREASON_MAX_CONNECTIONS   heddleReason = 30
+	heddleReasonREASON_EJECTED           heddleReason = 31
+	heddleReasonREASON_TIMEOUT_UNSET     heddleReason = 32
+	heddleReasonREASON_MAX               heddleReason = 33
 )
 
 type heddleRefusalKey struct {
@@ -390,7 +428,9 @@ const (
 	heddleMapHdHandshakes   = "hd_handshakes"
 	heddleMapHdIfStats      = "hd_if_stats"
 	heddleMapHdIfaces       = "hd_ifaces"
+	heddleMapHdLoads        = "hd_loads"
 	heddleMapHdMembers      = "hd_members"
+	heddleMapHdOutliers     = "hd_outliers"
 	heddleMapHdOwn          = "hd_own"
 	heddleMapHdPeers        = "hd_peers"
 	heddleMapHdPods         = "hd_pods"
@@ -505,7 +545,9 @@ type heddleMapSpecs struct {
 	HdHandshakes *ebpf.MapSpec `ebpf:"hd_handshakes"`
 	HdIfStats    *ebpf.MapSpec `ebpf:"hd_if_stats"`
 	HdIfaces     *ebpf.MapSpec `ebpf:"hd_ifaces"`
+	HdLoads      *ebpf.MapSpec `ebpf:"hd_loads"`
 	HdMembers    *ebpf.MapSpec `ebpf:"hd_members"`
+	HdOutliers   *ebpf.MapSpec `ebpf:"hd_outliers"`
 	HdOwn        *ebpf.MapSpec `ebpf:"hd_own"`
 	HdPeers      *ebpf.MapSpec `ebpf:"hd_peers"`
 	HdPods       *ebpf.MapSpec `ebpf:"hd_pods"`
@@ -562,7 +604,9 @@ type heddleMaps struct {
 	HdHandshakes *ebpf.Map `ebpf:"hd_handshakes"`
 	HdIfStats    *ebpf.Map `ebpf:"hd_if_stats"`
 	HdIfaces     *ebpf.Map `ebpf:"hd_ifaces"`
+	HdLoads      *ebpf.Map `ebpf:"hd_loads"`
 	HdMembers    *ebpf.Map `ebpf:"hd_members"`
+	HdOutliers   *ebpf.Map `ebpf:"hd_outliers"`
 	HdOwn        *ebpf.Map `ebpf:"hd_own"`
 	HdPeers      *ebpf.Map `ebpf:"hd_peers"`
 	HdPods       *ebpf.Map `ebpf:"hd_pods"`
@@ -590,7 +634,9 @@ func (m *heddleMaps) Close() error {
 		m.HdHandshakes,
 		m.HdIfStats,
 		m.HdIfaces,
+		m.HdLoads,
 		m.HdMembers,
+		m.HdOutliers,
 		m.HdOwn,
 		m.HdPeers,
 		m.HdPods,

@@ -8,6 +8,8 @@ const (
 	MapClusters   = heddleMapHdClusters
 	MapEndpoints  = heddleMapHdEndpoints
 	MapMembers    = heddleMapHdMembers
+	MapLoads      = heddleMapHdLoads
+	MapOutliers   = heddleMapHdOutliers
 	MapOwn        = heddleMapHdOwn
 	MapIfaces     = heddleMapHdIfaces
 	MapAffinity   = heddleMapHdAffinity

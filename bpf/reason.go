@@ -33,6 +33,9 @@ const (
 	ReasonBypassUlp       = heddleReasonREASON_BYPASS_ULP
 	ReasonBypassLate      = heddleReasonREASON_BYPASS_LATE
 	ReasonBypassSlow      = heddleReasonREASON_BYPASS_SLOW
+	ReasonMaxConnections  = heddleReasonREASON_MAX_CONNECTIONS
+	ReasonEjected         = heddleReasonREASON_EJECTED
+	ReasonTimeoutUnset    = heddleReasonREASON_TIMEOUT_UNSET
 	reasonMax             = heddleReasonREASON_MAX
 )
 
@@ -99,6 +102,12 @@ var reasons = [reasonMax]struct{ code, explain string }{
 		"Stayed on TCP: the first bytes of this direction went that way, with the handshake or while the other end was not in the bypass; the order of bytes would not be kept otherwise."},
 	ReasonBypassSlow: {"bypass_slow",
 		"Went over to TCP: the reader of this direction was too far behind, and TCP holds the sender back."},
+	ReasonMaxConnections: {"max_connections",
+		"Refused: this node has as many connections open to the Service port as its TrafficPolicy's maxConnections allows; close some, or raise it."},
+	ReasonEjected: {"ejected",
+		"Counted: connections to an endpoint failed as often in a row as the TrafficPolicy's outlierDetection allows; it gets none from this node for the ejection time."},
+	ReasonTimeoutUnset: {"timeout_unset",
+		"Counted: a connection kept the kernel's own connect timeout instead of the TrafficPolicy's; the policy's needs Linux 6.1."},
 }
 
 // Reasons returns every reason, in the order of their numbers.

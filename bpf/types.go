@@ -17,6 +17,9 @@ type (
 	SplitVal     = heddleSplitVal
 	ClusterVal   = heddleClusterVal
 	ClusterFlag  = heddleClusterFlag
+	LoadVal      = heddleLoadVal
+	OutlierKey   = heddleOutlierKey
+	OutlierVal   = heddleOutlierVal
 	EndpointKey  = heddleEndpointKey
 	EndpointVal  = heddleEndpointVal
 	MemberKey    = heddleMemberKey
@@ -75,6 +78,8 @@ const (
 	ConnCounted      = heddleConnFlagCONN_COUNTED
 	ConnEstablished  = heddleConnFlagCONN_ESTABLISHED
 	ConnAccepted     = heddleConnFlagCONN_ACCEPTED
+	ConnLimited      = heddleConnFlagCONN_LIMITED
+	ConnWatched      = heddleConnFlagCONN_WATCHED
 	IfaceFast        = heddleIfaceFlagIFACE_FAST
 	IfaceTracked     = heddleIfaceFlagIFACE_TRACKED
 )

@@ -146,8 +146,11 @@ type Endpoint struct {
 	Workload string `json:"workload,omitempty"`
 	Draining bool   `json:"draining,omitempty"`
 	Used     bool   `json:"used"` // this node sends connections there
-	Opened   uint64 `json:"opened"`
-	Open     uint64 `json:"open"`
+	// How long it still gets none, because connections to it failed; 0: it gets its share.
+	EjectedSeconds float64 `json:"ejectedSeconds,omitempty"`
+
+	Opened uint64 `json:"opened"`
+	Open   uint64 `json:"open"`
 }
 
 // Pod is a pod of this node that was announced to the agent.

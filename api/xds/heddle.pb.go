@@ -696,10 +696,12 @@ func (x *WeightedCluster) GetBackend() string {
 // Resource name: "namespace/service/port/protocol", for example
 // "shop/cart/80/tcp".
 type Cluster struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Locality      Locality               `protobuf:"varint,2,opt,name=locality,proto3,enum=heddle.v1.Locality" json:"locality,omitempty"`
-	Endpoints     []*Endpoint            `protobuf:"bytes,3,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Locality  Locality               `protobuf:"varint,2,opt,name=locality,proto3,enum=heddle.v1.Locality" json:"locality,omitempty"`
+	Endpoints []*Endpoint            `protobuf:"bytes,3,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// For TCP connections; none: they are made as the kernel does.
+	Policy        *ClusterPolicy `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -755,6 +757,139 @@ func (x *Cluster) GetEndpoints() []*Endpoint {
 	return nil
 }
 
+func (x *Cluster) GetPolicy() *ClusterPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// ClusterPolicy is what a TrafficPolicy asks of the nodes.
+type ClusterPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long a connection may take to come about. 0: as the kernel does.
+	ConnectTimeoutMs uint32 `protobuf:"varint,1,opt,name=connect_timeout_ms,json=connectTimeoutMs,proto3" json:"connect_timeout_ms,omitempty"`
+	// Open connections of one node at the same time. 0: any number.
+	MaxConnections uint32            `protobuf:"varint,2,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	Outlier        *OutlierDetection `protobuf:"bytes,3,opt,name=outlier,proto3" json:"outlier,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ClusterPolicy) Reset() {
+	*x = ClusterPolicy{}
+	mi := &file_heddle_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterPolicy) ProtoMessage() {}
+
+func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterPolicy.ProtoReflect.Descriptor instead.
+func (*ClusterPolicy) Descriptor() ([]byte, []int) {
+	return file_heddle_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ClusterPolicy) GetConnectTimeoutMs() uint32 {
+	if x != nil {
+		return x.ConnectTimeoutMs
+	}
+	return 0
+}
+
+func (x *ClusterPolicy) GetMaxConnections() uint32 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *ClusterPolicy) GetOutlier() *OutlierDetection {
+	if x != nil {
+		return x.Outlier
+	}
+	return nil
+}
+
+// OutlierDetection leaves an endpoint alone that a node fails to connect to.
+type OutlierDetection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Failures in a row, at least 1.
+	ConsecutiveFailures uint32 `protobuf:"varint,1,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
+	EjectionMs          uint32 `protobuf:"varint,2,opt,name=ejection_ms,json=ejectionMs,proto3" json:"ejection_ms,omitempty"`
+	// Of the endpoints that the node uses, rounded down; 0 to 100.
+	MaxEjectionPercent uint32 `protobuf:"varint,3,opt,name=max_ejection_percent,json=maxEjectionPercent,proto3" json:"max_ejection_percent,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *OutlierDetection) Reset() {
+	*x = OutlierDetection{}
+	mi := &file_heddle_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutlierDetection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutlierDetection) ProtoMessage() {}
+
+func (x *OutlierDetection) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutlierDetection.ProtoReflect.Descriptor instead.
+func (*OutlierDetection) Descriptor() ([]byte, []int) {
+	return file_heddle_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *OutlierDetection) GetConsecutiveFailures() uint32 {
+	if x != nil {
+		return x.ConsecutiveFailures
+	}
+	return 0
+}
+
+func (x *OutlierDetection) GetEjectionMs() uint32 {
+	if x != nil {
+		return x.EjectionMs
+	}
+	return 0
+}
+
+func (x *OutlierDetection) GetMaxEjectionPercent() uint32 {
+	if x != nil {
+		return x.MaxEjectionPercent
+	}
+	return 0
+}
+
 type Endpoint struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Address []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -770,7 +905,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_heddle_proto_msgTypes[7]
+	mi := &file_heddle_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +917,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_proto_msgTypes[7]
+	mi := &file_heddle_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +930,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_heddle_proto_rawDescGZIP(), []int{7}
+	return file_heddle_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Endpoint) GetAddress() []byte {
@@ -881,11 +1016,21 @@ const file_heddle_proto_rawDesc = "" +
 	"\x0fWeightedCluster\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06weight\x18\x02 \x01(\rR\x06weight\x12\x18\n" +
-	"\abackend\x18\x03 \x01(\tR\abackend\"\x81\x01\n" +
+	"\abackend\x18\x03 \x01(\tR\abackend\"\xb3\x01\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\blocality\x18\x02 \x01(\x0e2\x13.heddle.v1.LocalityR\blocality\x121\n" +
-	"\tendpoints\x18\x03 \x03(\v2\x13.heddle.v1.EndpointR\tendpoints\"\xa7\x01\n" +
+	"\tendpoints\x18\x03 \x03(\v2\x13.heddle.v1.EndpointR\tendpoints\x120\n" +
+	"\x06policy\x18\x04 \x01(\v2\x18.heddle.v1.ClusterPolicyR\x06policy\"\x9d\x01\n" +
+	"\rClusterPolicy\x12,\n" +
+	"\x12connect_timeout_ms\x18\x01 \x01(\rR\x10connectTimeoutMs\x12'\n" +
+	"\x0fmax_connections\x18\x02 \x01(\rR\x0emaxConnections\x125\n" +
+	"\aoutlier\x18\x03 \x01(\v2\x1b.heddle.v1.OutlierDetectionR\aoutlier\"\x98\x01\n" +
+	"\x10OutlierDetection\x121\n" +
+	"\x14consecutive_failures\x18\x01 \x01(\rR\x13consecutiveFailures\x12\x1f\n" +
+	"\vejection_ms\x18\x02 \x01(\rR\n" +
+	"ejectionMs\x120\n" +
+	"\x14max_ejection_percent\x18\x03 \x01(\rR\x12maxEjectionPercent\"\xa7\x01\n" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
@@ -920,7 +1065,7 @@ func file_heddle_proto_rawDescGZIP() []byte {
 }
 
 var file_heddle_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_heddle_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_heddle_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_heddle_proto_goTypes = []any{
 	(Protocol)(0),               // 0: heddle.v1.Protocol
 	(Locality)(0),               // 1: heddle.v1.Locality
@@ -933,7 +1078,9 @@ var file_heddle_proto_goTypes = []any{
 	(*ServicePort)(nil),         // 8: heddle.v1.ServicePort
 	(*WeightedCluster)(nil),     // 9: heddle.v1.WeightedCluster
 	(*Cluster)(nil),             // 10: heddle.v1.Cluster
-	(*Endpoint)(nil),            // 11: heddle.v1.Endpoint
+	(*ClusterPolicy)(nil),       // 11: heddle.v1.ClusterPolicy
+	(*OutlierDetection)(nil),    // 12: heddle.v1.OutlierDetection
+	(*Endpoint)(nil),            // 13: heddle.v1.Endpoint
 }
 var file_heddle_proto_depIdxs = []int32{
 	5,  // 0: heddle.v1.Node.pod_start:type_name -> heddle.v1.PodStart
@@ -942,13 +1089,15 @@ var file_heddle_proto_depIdxs = []int32{
 	0,  // 3: heddle.v1.ServicePort.protocol:type_name -> heddle.v1.Protocol
 	9,  // 4: heddle.v1.ServicePort.clusters:type_name -> heddle.v1.WeightedCluster
 	1,  // 5: heddle.v1.Cluster.locality:type_name -> heddle.v1.Locality
-	11, // 6: heddle.v1.Cluster.endpoints:type_name -> heddle.v1.Endpoint
-	2,  // 7: heddle.v1.Endpoint.health:type_name -> heddle.v1.Health
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	13, // 6: heddle.v1.Cluster.endpoints:type_name -> heddle.v1.Endpoint
+	11, // 7: heddle.v1.Cluster.policy:type_name -> heddle.v1.ClusterPolicy
+	12, // 8: heddle.v1.ClusterPolicy.outlier:type_name -> heddle.v1.OutlierDetection
+	2,  // 9: heddle.v1.Endpoint.health:type_name -> heddle.v1.Health
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_heddle_proto_init() }
@@ -962,7 +1111,7 @@ func file_heddle_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_heddle_proto_rawDesc), len(file_heddle_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

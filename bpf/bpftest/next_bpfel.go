@@ -42,9 +42,14 @@ type nextBypassVal struct {
 }
 
 type nextClusterVal struct {
-	_     structs.HostLayout
-	Count uint32
-	Flags uint32
+	_                structs.HostLayout
+	Count            uint32
+	Flags            uint32
+	ConnectTimeoutMs uint32
+	MaxConnections   uint32
+	MaxFailures      uint32
+	EjectionMs       uint32
+	MaxEjected       uint32
 }
 
 type nextConnVal struct {
@@ -57,6 +62,8 @@ type nextConnVal struct {
 	Next           uint64
 	Service        uint64
 	Cluster        uint64
+	TimeoutMs      uint32
+	Pad            uint32
 }
 
 type nextCreditVal struct {
@@ -149,6 +156,13 @@ type nextIfaceVal struct {
 	Addr      [4]nextAddr
 }
 
+type nextLoadVal struct {
+	_       structs.HostLayout
+	Open    int64
+	Ejected uint64
+	UntilNs uint64
+}
+
 type nextMemberKey struct {
 	_       structs.HostLayout
 	Service uint64
@@ -160,6 +174,21 @@ type nextMemberKey struct {
 type nextMemberVal struct {
 	_       structs.HostLayout
 	Cluster uint64
+}
+
+type nextOutlierKey struct {
+	_       structs.HostLayout
+	Cluster uint64
+	Addr    nextAddr
+	PortBe  uint16
+	Pad     [6]uint8
+}
+
+type nextOutlierVal struct {
+	_        structs.HostLayout
+	UntilNs  uint64
+	Failures uint32
+	Pad      uint32
 }
 
 type nextPeersVal struct {
@@ -265,7 +294,9 @@ const (
 	nextMapHdHandshakes   = "hd_handshakes"
 	nextMapHdIfStats      = "hd_if_stats"
 	nextMapHdIfaces       = "hd_ifaces"
+	nextMapHdLoads        = "hd_loads"
 	nextMapHdMembers      = "hd_members"
+	nextMapHdOutliers     = "hd_outliers"
 	nextMapHdOwn          = "hd_own"
 	nextMapHdPeers        = "hd_peers"
 	nextMapHdPods         = "hd_pods"
@@ -380,7 +411,9 @@ type nextMapSpecs struct {
 	HdHandshakes *ebpf.MapSpec `ebpf:"hd_handshakes"`
 	HdIfStats    *ebpf.MapSpec `ebpf:"hd_if_stats"`
 	HdIfaces     *ebpf.MapSpec `ebpf:"hd_ifaces"`
+	HdLoads      *ebpf.MapSpec `ebpf:"hd_loads"`
 	HdMembers    *ebpf.MapSpec `ebpf:"hd_members"`
+	HdOutliers   *ebpf.MapSpec `ebpf:"hd_outliers"`
 	HdOwn        *ebpf.MapSpec `ebpf:"hd_own"`
 	HdPeers      *ebpf.MapSpec `ebpf:"hd_peers"`
 	HdPods       *ebpf.MapSpec `ebpf:"hd_pods"`
@@ -437,7 +470,9 @@ type nextMaps struct {
 	HdHandshakes *ebpf.Map `ebpf:"hd_handshakes"`
 	HdIfStats    *ebpf.Map `ebpf:"hd_if_stats"`
 	HdIfaces     *ebpf.Map `ebpf:"hd_ifaces"`
+	HdLoads      *ebpf.Map `ebpf:"hd_loads"`
 	HdMembers    *ebpf.Map `ebpf:"hd_members"`
+	HdOutliers   *ebpf.Map `ebpf:"hd_outliers"`
 	HdOwn        *ebpf.Map `ebpf:"hd_own"`
 	HdPeers      *ebpf.Map `ebpf:"hd_peers"`
 	HdPods       *ebpf.Map `ebpf:"hd_pods"`
@@ -465,7 +500,9 @@ func (m *nextMaps) Close() error {
 		m.HdHandshakes,
 		m.HdIfStats,
 		m.HdIfaces,
+		m.HdLoads,
 		m.HdMembers,
+		m.HdOutliers,
 		m.HdOwn,
 		m.HdPeers,
 		m.HdPods,

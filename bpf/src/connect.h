@@ -14,6 +14,9 @@ static __always_inline void forget(struct bpf_sock_addr *ctx)
 	if (conn->flags & CONN_COUNTED)
 		count_closed(conn->service, conn->cluster, &conn->endpoint_addr,
 			     conn->endpoint_port_be);
+	leave_policy(conn);
+	if (conn->timeout_ms)
+		unlimit(ctx, conn);
 	bpf_sk_storage_delete(&hd_conns, ctx->sk);
 }
 
@@ -29,12 +32,24 @@ static __always_inline void remember(struct bpf_sock_addr *ctx, const struct con
 		.service = out->service,
 		.cluster = out->cluster,
 	};
+	struct conn_val *conn;
 
-	forget(ctx);
+	if (out->max_connections)
+		new.flags |= CONN_LIMITED;
+	if (out->max_failures)
+		new.flags |= CONN_WATCHED;
+	if (in->proto != IPPROTO_TCP)
+		forget(ctx);
 	/* Without memory for it the connection still goes to its endpoint; it is
 	 * not counted, and getpeername shows the endpoint. */
-	if (bpf_sk_storage_get(&hd_conns, ctx->sk, &new, BPF_SK_STORAGE_GET_F_CREATE))
+	conn = bpf_sk_storage_get(&hd_conns, ctx->sk, &new, BPF_SK_STORAGE_GET_F_CREATE);
+	if (conn) {
 		count_opened(out->service, out->cluster, &out->addr, out->port_be);
+		if (out->connect_timeout_ms)
+			limit_handshake(ctx, conn, out->connect_timeout_ms);
+	} else if (out->max_connections) {
+		give_place(&out->cluster);
+	}
 }
 
 static __always_inline void remember_affinity(const struct connect_in *in,
@@ -61,11 +76,18 @@ static __always_inline enum verdict on_connect(struct bpf_sock_addr *ctx, struct
 
 	in->port_be = ctx->user_port;
 	complete(ctx, in);
+	/* A TCP socket that connects is not connected: what it tried before is over,
+	 * and must not take a place from itself. */
+	if (in->proto == IPPROTO_TCP)
+		forget(ctx);
 	decide(in, out);
+	if (out->max_connections && out->verdict == VERDICT_TRANSLATE && !take_place(out))
+		conclude(out, REASON_MAX_CONNECTIONS);
 	count_decision(out);
 	switch (out->verdict) {
 	case VERDICT_PASS:
-		forget(ctx);
+		if (in->proto != IPPROTO_TCP)
+			forget(ctx);
 		break;
 	case VERDICT_TRANSLATE:
 		remember(ctx, in, out);

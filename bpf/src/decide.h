@@ -6,6 +6,7 @@
 
 #define NONE (~0U)
 #define TRIES 3
+#define REDRAWS 8 /* of an endpoint, when the one that was drawn is ejected */
 
 /* A 64-bit number is enough for every draw of a connection: each takes the
  * remainder of what the one before left over. Weights stay exact as long as
@@ -45,6 +46,34 @@ static __always_inline enum copied find_service(const struct connect_in *in, __u
 	return copied;
 }
 
+static __always_inline bool is_ejected(const struct connect_in *in, __u64 cluster,
+				       const struct addr *addr, __be16 port_be)
+{
+	struct outlier_key key = { .cluster = cluster, .addr = *addr, .port_be = port_be };
+	const struct outlier_val *outlier = find(&hd_outliers, &key);
+
+	return outlier && outlier->until_ns > in->now_ns;
+}
+
+/* What the policy of a cluster asks of a TCP connection; false: there are as many
+ * as it lets be. Who connects has to take its place as well, see policy.h. */
+static __always_inline bool apply_policy(const struct connect_in *in,
+					 const struct cluster_val *cluster,
+					 struct connect_out *out)
+{
+	const struct load_val *load;
+
+	if (in->proto != IPPROTO_TCP)
+		return true;
+	out->connect_timeout_ms = cluster->connect_timeout_ms;
+	out->max_failures = cluster->max_failures;
+	out->max_connections = cluster->max_connections;
+	if (!out->max_connections)
+		return true;
+	load = find(&hd_loads, &out->cluster);
+	return !load || load->open < (__s64)out->max_connections;
+}
+
 /* The endpoint of this client's last connection, if that was not too long ago
  * and connections of the service may still use it. */
 static __always_inline bool find_affinity(const struct connect_in *in, __u32 affinity_s,
@@ -64,6 +93,8 @@ static __always_inline bool find_affinity(const struct connect_in *in, __u32 aff
 	if (!found || addr_is4(&member.addr) != addr_is4(&in->addr))
 		return false;
 	out->cluster = found->cluster;
+	if (is_ejected(in, found->cluster, &member.addr, member.port_be))
+		return false;
 	out->addr = member.addr;
 	out->port_be = member.port_be;
 	return true;
@@ -112,10 +143,19 @@ static __always_inline enum reason draw_endpoint(const struct connect_in *in, __
 	if (count == 0)
 		return cluster->flags & CLUSTER_LOCAL_ONLY ? REASON_NO_LOCAL_ENDPOINT :
 							     REASON_NO_ENDPOINT;
-	out->index = key.index = take(&rnd, count);
-	if (copy_elem(&hd_endpoints, &key, &endpoint) != COPIED ||
-	    endpoint.cluster != key.cluster)
-		return REASON_TABLE_RACE;
+	if (!apply_policy(in, cluster, out))
+		return REASON_MAX_CONNECTIONS;
+	for (int i = 0; i < REDRAWS; i++) {
+		out->index = key.index = take(&rnd, count);
+		if (copy_elem(&hd_endpoints, &key, &endpoint) != COPIED ||
+		    endpoint.cluster != key.cluster)
+			return REASON_TABLE_RACE;
+		if (!out->max_failures ||
+		    !is_ejected(in, key.cluster, &endpoint.addr, endpoint.port_be))
+			break;
+		rnd = (rnd + in->rnd + i) * 0x9e3779b97f4a7c15; /* what is left may be little */
+		rnd ^= rnd >> 32;
+	}
 	if (addr_is4(&endpoint.addr) != addr_is4(&in->addr))
 		return REASON_NO_ENDPOINT; /* not one that this socket can reach */
 	out->addr = endpoint.addr;
@@ -139,8 +179,12 @@ static __noinline enum reason attempt(const struct connect_in *in, __u64 scope, 
 		return REASON_TABLE_RACE;
 	out->service = service.service;
 	out->affinity_s = service.affinity_s;
-	if (service.affinity_s && find_affinity(in, service.affinity_s, out))
-		return REASON_AFFINITY;
+	if (service.affinity_s && find_affinity(in, service.affinity_s, out)) {
+		const struct cluster_val *cluster = find(&hd_clusters, &out->cluster);
+
+		return !cluster || apply_policy(in, cluster, out) ? REASON_AFFINITY :
+								    REASON_MAX_CONNECTIONS;
+	}
 
 	out->cluster = service.cluster;
 	if (service.split) {

@@ -12,6 +12,7 @@
 #include "share.h"
 
 #include "hook.h"
+#include "policy.h"
 #include "connect.h"
 #include "udp.h"
 #include "peername.h"

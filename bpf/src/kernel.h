@@ -70,6 +70,8 @@ static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32
 static long (*bpf_skb_change_type)(void *skb, __u32 type) = (void *)32;
 static long (*bpf_skb_pull_data)(void *skb, __u32 len) = (void *)39;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
+static long (*bpf_setsockopt)(void *ctx, int level, int name, void *value, int size) = (void *)49;
+static long (*bpf_getsockopt)(void *ctx, int level, int name, void *value, int size) = (void *)57;
 static long (*bpf_sock_ops_cb_flags_set)(void *ctx, __u32 flags) = (void *)59;
 static long (*bpf_sock_hash_update)(void *ctx, void *map, void *key, __u64 flags) = (void *)70;
 static long (*bpf_msg_redirect_hash)(void *msg, void *map, void *key, __u64 flags) = (void *)71;
@@ -266,7 +268,9 @@ enum {
 	ENOPROTOOPT = 92,
 	ECONNREFUSED = 111,
 	TCP_ESTABLISHED = 1, /* also the state of a connected UDP socket */
+	TCP_SYN_SENT = 2,
 	TCP_CLOSE = 7,
+	TCP_USER_TIMEOUT = 18,
 	TCP_ULP = 31,
 	MSG_PEEK = 0x2,
 	MSG_ERRQUEUE = 0x2000,

@@ -16,6 +16,7 @@
 #define MAX_STATS 65536
 #define MAX_REFUSALS 4096
 #define MAX_OWN 64
+#define MAX_OUTLIERS 16384
 #define MAX_FAST 65536
 #define MAX_HANDSHAKES 8192
 #define MAX_BYPASS (MAX_PODS * MAX_POD_ADDRS)
@@ -70,6 +71,21 @@ struct {
 	__type(key, struct member_key);
 	__type(value, struct member_val);
 } hd_members SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_CLUSTERS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct load_val);
+} hd_loads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_OUTLIERS);
+	__type(key, struct outlier_key);
+	__type(value, struct outlier_val);
+} hd_outliers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

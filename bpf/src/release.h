@@ -12,6 +12,8 @@ int hd_release(struct bpf_sock *ctx)
 	if (conn && conn->flags & CONN_COUNTED)
 		count_closed(conn->service, conn->cluster, &conn->endpoint_addr,
 			     conn->endpoint_port_be);
+	if (conn)
+		leave_policy(conn);
 	for (__u32 i = 0; peers && i < MAX_PEERS; i++) {
 		const struct peer *peer = &peers->peer[i];
 

@@ -30,7 +30,29 @@ static __always_inline void on_syn(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 	bpf_map_update_elem(&hd_flows, &key, &val, BPF_ANY);
 }
 
-static __always_inline void on_connected(struct bpf_sock *sk)
+/* Asks to be told when the connection cannot be made. */
+static __always_inline void watch(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	const struct conn_val *conn = bpf_sk_storage_get(&hd_conns, sk, NULL, 0);
+
+	if (conn && conn->flags & CONN_WATCHED)
+		bpf_sock_ops_cb_flags_set(ctx, ctx->cb_flags |
+						     BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void on_closed(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	const struct conn_val *conn;
+
+	if (ctx->args[0] == TCP_SYN_SENT) {
+		conn = bpf_sk_storage_get(&hd_conns, sk, NULL, 0);
+		if (conn && conn->flags & CONN_WATCHED)
+			on_failed(conn);
+	}
+	leave_bypass(sk);
+}
+
+static __always_inline void on_connected(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct conn_val *conn = bpf_sk_storage_get(&hd_conns, sk, NULL, 0);
 
@@ -38,6 +60,11 @@ static __always_inline void on_connected(struct bpf_sock *sk)
 		return;
 	conn->flags |= CONN_ESTABLISHED;
 	count_established(conn);
+	if (conn->flags & CONN_WATCHED)
+		on_reached(conn);
+	if (conn->timeout_ms)
+		unlimit(ctx, conn);
+	conn->timeout_ms = 0;
 }
 
 static __always_inline void on_accepted(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -72,9 +99,10 @@ int hd_sockops(struct bpf_sock_ops *ctx)
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		on_syn(ctx, sk);
+		watch(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		on_connected(sk);
+		on_connected(ctx, sk);
 		join_bypass(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
@@ -83,7 +111,7 @@ int hd_sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] == TCP_CLOSE)
-			leave_bypass(sk);
+			on_closed(ctx, sk);
 		break;
 	}
 	return ALLOW;

@@ -62,7 +62,10 @@ enum reason {
 	REASON_BYPASS_LATE = 27,     /* one direction stays on TCP: its first bytes went that way */
 	REASON_BYPASS_SLOW = 28,     /* one direction goes on over TCP: its reader is behind */
 	REASON_FAST_UNTRACKED = 29,  /* stays on the stack: conntrack has it in another zone, or not at all */
-	REASON_MAX = 30,
+	REASON_MAX_CONNECTIONS = 30, /* refuse: as many connections are open as a policy lets be */
+	REASON_EJECTED = 31,         /* an endpoint gets no connections for a while: they failed */
+	REASON_TIMEOUT_UNSET = 32,   /* the kernel's own connect timeout stands, not the policy's */
+	REASON_MAX = 33,
 };
 
 enum pod_flag {
@@ -120,10 +123,37 @@ enum cluster_flag {
 	CLUSTER_LOCAL_ONLY = 1, /* empty means NO_LOCAL_ENDPOINT */
 };
 
-/* hd_clusters: the set of endpoints this node may use, after locality. */
+/* hd_clusters: the set of endpoints this node may use, after locality, and the
+ * policy for TCP connections to them; where it says nothing it is 0. */
 struct cluster_val {
 	__u32 count; /* endpoints 0..count-1 exist in hd_endpoints */
 	enum cluster_flag flags;
+	__u32 connect_timeout_ms;
+	__u32 max_connections; /* open at the same time, of this node */
+	__u32 max_failures;    /* connects in a row that fail before an endpoint is ejected */
+	__u32 ejection_ms;     /* for so long */
+	__u32 max_ejected;     /* endpoints at the same time */
+};
+
+/* hd_loads: per cluster with a policy, by cluster id. */
+struct load_val {
+	__s64 open;      /* connections, when the policy limits them */
+	__u64 ejected;   /* endpoints since ejections began, and not before until_ns is over */
+	__u64 until_ns;  /* CLOCK_MONOTONIC of the end of the last ejection */
+};
+
+/* hd_outliers: endpoints that connections failed to. */
+struct outlier_key {
+	__u64 cluster;
+	struct addr addr;
+	__be16 port_be;
+	__u8 pad[6];
+};
+
+struct outlier_val {
+	__u64 until_ns; /* CLOCK_MONOTONIC; no connections before, unless no other is found */
+	__u32 failures; /* in a row */
+	__u32 pad;
 };
 
 struct endpoint_key {
@@ -170,6 +200,8 @@ enum conn_flag {
 	CONN_COUNTED = 1,     /* counted in hd_stats.opened: sock_release counts closed */
 	CONN_ESTABLISHED = 2,
 	CONN_ACCEPTED = 4,    /* an accepted socket: only the original destination is known */
+	CONN_LIMITED = 8,     /* counted in hd_loads.open */
+	CONN_WATCHED = 16,    /* a failure counts against the endpoint */
 };
 
 /* hd_conns: per socket, what connect() was asked for and what it became. */
@@ -182,6 +214,8 @@ struct conn_val {
 	NEXT_FIELD
 	__u64 service;
 	__u64 cluster;
+	__u32 timeout_ms; /* TCP_USER_TIMEOUT while it connects; 0: not ours */
+	__u32 pad;
 };
 
 /* hd_peers: per unconnected UDP socket, its last translated destinations. */
@@ -369,6 +403,10 @@ struct connect_out {
 	__be16 port_be; /* of the endpoint */
 	__u8 pad[2];
 	struct addr addr;
+	__u32 connect_timeout_ms; /* of the cluster's policy */
+	__u32 max_connections;
+	__u32 max_failures;
+	__u32 pad2;
 };
 
 #endif

@@ -165,8 +165,21 @@ func renderBackends(w io.Writer, on []answer[admin.Service], now time.Time) {
 	}
 	t.write(w)
 	for _, l := range on {
+		renderEjected(w, l.Node, l.Items[0].Backends)
 		if refused := l.Items[0].Refused; len(refused) > 0 {
 			line(w, "refused", "on %s: %s", l.Node, counts(refused))
+		}
+	}
+}
+
+// renderEjected shows the endpoints that a node leaves alone for a while.
+func renderEjected(w io.Writer, node string, backends []admin.Backend) {
+	for _, b := range backends {
+		for _, e := range b.Endpoints {
+			if e.EjectedSeconds > 0 {
+				left := time.Duration(e.EjectedSeconds * float64(time.Second)).Round(100 * time.Millisecond)
+				line(w, "ejected", "on %s: %s for another %s, connections to it failed", node, e.Address, left)
+			}
 		}
 	}
 }

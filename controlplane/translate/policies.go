@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
+	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/controlplane/model"
 )
 
@@ -21,6 +23,7 @@ func (b *build) takePolicies() {
 	b.policies = make(map[target]*model.TrafficPolicy)
 	for _, p := range slices.SortedFunc(maps.Values(b.Policies), policyAge) {
 		object := "TrafficPolicy " + p.String()
+		b.checkSettings(p)
 		for _, t := range p.Targets {
 			if detail := b.checkTarget(t); detail != "" {
 				b.parentProblem(object, model.Parent{Service: t.Service, PortName: t.PortName}, "TargetNotFound", detail)
@@ -60,6 +63,38 @@ func describeTarget(t model.PolicyTarget) string {
 		return fmt.Sprintf("port %s of Service %s", t.PortName, t.Service)
 	}
 	return "Service " + t.Service.String()
+}
+
+// firstRetransmission is the earliest time at which a kernel looks at how long a
+// connection has been coming about.
+const firstRetransmission = time.Second
+
+// checkSettings tells what nodes cannot do as it is written.
+func (b *build) checkSettings(p *model.TrafficPolicy) {
+	if p.ConnectTimeout > 0 && p.ConnectTimeout < firstRetransmission {
+		b.problem("TrafficPolicy "+p.String(), "NotSupported", fmt.Sprintf("connectTimeout %s takes effect as %s: before its first retransmission the kernel does not look; set %[2]s or more",
+			p.ConnectTimeout, firstRetransmission))
+	}
+}
+
+// l4 is what the policy asks of TCP connections to the cluster; nil: nothing.
+func (c *cluster) l4() *xds.ClusterPolicy {
+	p := c.policy
+	if p == nil || c.port.Protocol != model.TCP || p.ConnectTimeout == 0 && p.MaxConnections == 0 && p.Outlier == nil {
+		return nil
+	}
+	m := &xds.ClusterPolicy{
+		ConnectTimeoutMs: uint32(p.ConnectTimeout.Milliseconds()),
+		MaxConnections:   p.MaxConnections,
+	}
+	if o := p.Outlier; o != nil {
+		m.Outlier = &xds.OutlierDetection{
+			ConsecutiveFailures: o.ConsecutiveFailures,
+			EjectionMs:          uint32(o.Ejection.Milliseconds()),
+			MaxEjectionPercent:  o.MaxEjectionPercent,
+		}
+	}
+	return m
 }
 
 // policy returns the policy in effect for a port of a Service: the one that names

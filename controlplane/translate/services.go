@@ -145,7 +145,7 @@ func (b *build) cluster(name string, c *cluster) *xds.Cluster {
 			fmt.Sprintf("port %d has %d endpoints, nodes take %d; the others get no connections: split the Service", c.port.Port, len(endpoints), maxEndpoints))
 		endpoints = endpoints[:maxEndpoints]
 	}
-	m := &xds.Cluster{Name: name, Locality: locality(c.locality()), Endpoints: make([]*xds.Endpoint, 0, len(endpoints))}
+	m := &xds.Cluster{Name: name, Locality: locality(c.locality()), Policy: c.l4(), Endpoints: make([]*xds.Endpoint, 0, len(endpoints))}
 	for _, e := range endpoints {
 		m.Endpoints = append(m.Endpoints, endpoint(e))
 	}

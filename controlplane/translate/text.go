@@ -83,6 +83,9 @@ func clusterText(m *xds.Cluster) string {
 	if m.Locality != xds.Locality_LOCALITY_ANY {
 		out.WriteString(" " + m.Locality.String())
 	}
+	if p := m.Policy; p != nil {
+		out.WriteString(policyText(p))
+	}
 	out.WriteString("\n")
 	for _, e := range m.Endpoints {
 		address, _ := netip.AddrFromSlice(e.Address)
@@ -94,6 +97,19 @@ func clusterText(m *xds.Cluster) string {
 		out.WriteString("\n")
 	}
 	return out.String()
+}
+
+func policyText(p *xds.ClusterPolicy) (text string) {
+	if p.ConnectTimeoutMs > 0 {
+		text += fmt.Sprintf(" timeout=%dms", p.ConnectTimeoutMs)
+	}
+	if p.MaxConnections > 0 {
+		text += fmt.Sprintf(" max=%d", p.MaxConnections)
+	}
+	if o := p.Outlier; o != nil {
+		text += fmt.Sprintf(" eject=%d,%dms,%d%%", o.ConsecutiveFailures, o.EjectionMs, o.MaxEjectionPercent)
+	}
+	return text
 }
 
 func serviceText(m *xds.Service) string {

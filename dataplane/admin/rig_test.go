@@ -46,6 +46,7 @@ cluster shop/idle/80/tcp
 
 // stub is a node and its tables with fixed contents.
 type stub struct {
+	ejected  map[bpf.OutlierKey]time.Duration
 	view     *View
 	status   api.AgentStatus
 	pods     []api.Pod
@@ -66,10 +67,11 @@ func (s *stub) Pods() []api.Pod         { return append([]api.Pod(nil), s.pods..
 func (s *stub) Usage() ([]api.Map, error) {
 	return []api.Map{{Name: bpf.MapPods, Entries: 2, MaxEntries: 10, Bytes: 100}, {Name: bpf.MapConns, Entries: -1}}, nil
 }
-func (s *stub) Stats() (map[bpf.StatKey]bpf.StatVal, error)   { return s.stats, nil }
-func (s *stub) Refusals() (map[bpf.RefusalKey]uint64, error)  { return s.refusals, nil }
-func (s *stub) Reasons() (map[bpf.Reason]uint64, error)       { return s.reasons, nil }
-func (s *stub) IfaceStats() (map[uint32]bpf.IfaceStat, error) { return s.ifaces, nil }
+func (s *stub) Stats() (map[bpf.StatKey]bpf.StatVal, error)        { return s.stats, nil }
+func (s *stub) Refusals() (map[bpf.RefusalKey]uint64, error)       { return s.refusals, nil }
+func (s *stub) Ejected() (map[bpf.OutlierKey]time.Duration, error) { return s.ejected, nil }
+func (s *stub) Reasons() (map[bpf.Reason]uint64, error)            { return s.reasons, nil }
+func (s *stub) IfaceStats() (map[uint32]bpf.IfaceStat, error)      { return s.ifaces, nil }
 
 func (s *stub) Dump(name string, limit int, _ plan.Names) (api.MapDump, error) {
 	return api.MapDump{Name: name, Entries: []api.MapEntry{{Key: "1", Value: "a"}}}, nil

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	api "heddle.io/heddle/api/admin"
 	"heddle.io/heddle/bpf"
@@ -19,6 +20,7 @@ type counts struct {
 	endpoints map[endpointKey]bpf.StatVal      // all services together
 	ofService map[serviceEndpoint]bpf.StatVal  // one service
 	refused   map[uint64]map[bpf.Reason]uint64 // by service
+	ejected   map[endpointKey]time.Duration    // how long still
 }
 
 type endpointKey struct {
@@ -60,7 +62,12 @@ func readCounts(t Tables) (*counts, error) {
 	if err != nil {
 		return nil, err
 	}
+	ejected, err := t.Ejected()
+	if err != nil {
+		return nil, err
+	}
 	c := &counts{
+		ejected:   make(map[endpointKey]time.Duration, len(ejected)),
 		choices:   make(map[Choice]bpf.StatVal),
 		endpoints: make(map[endpointKey]bpf.StatVal),
 		ofService: make(map[serviceEndpoint]bpf.StatVal, len(stats)),
@@ -71,6 +78,9 @@ func readCounts(t Tables) (*counts, error) {
 		add(c.choices, Choice{k.Service, k.Cluster}, v)
 		add(c.endpoints, e, v)
 		add(c.ofService, serviceEndpoint{k.Service, e}, v)
+	}
+	for k, left := range ejected {
+		c.ejected[endpointKey{k.Cluster, netip.AddrPortFrom(bpf.AddrOf(k.Addr), bpf.Port(k.PortBe))}] = left
 	}
 	for k, n := range refusals {
 		if c.refused[k.Service] == nil {
@@ -201,9 +211,16 @@ func backend(v *View, c *counts, p *plan.ServicePort, b plan.Backend) api.Backen
 		out.Established += sum.Established
 		out.Open += open(sum)
 		for _, e := range v.Index.Endpoints(cluster) {
-			out.Endpoints = append(out.Endpoints, endpoint(e, c.ofService[serviceEndpoint{service, endpointKey{cluster, e.Address}}]))
+			out.Endpoints = append(out.Endpoints, c.endpoint(e, cluster, c.ofService[serviceEndpoint{service, endpointKey{cluster, e.Address}}]))
 		}
 	}
+	return out
+}
+
+// endpoint is one that is programmed, in the kernel's cluster of this id.
+func (c *counts) endpoint(e plan.Endpoint, cluster uint64, sum bpf.StatVal) api.Endpoint {
+	out := endpoint(e, sum)
+	out.EjectedSeconds = c.ejected[endpointKey{cluster, e.Address}].Seconds()
 	return out
 }
 
@@ -273,7 +290,7 @@ func cluster(v *View, c *counts, s state.Cluster) api.Cluster {
 		}
 		programmed[family] = id
 		for _, e := range v.Index.Endpoints(id) {
-			out.Endpoints = append(out.Endpoints, endpoint(e, c.endpoints[endpointKey{id, e.Address}]))
+			out.Endpoints = append(out.Endpoints, c.endpoint(e, id, c.endpoints[endpointKey{id, e.Address}]))
 		}
 	}
 	out.ID = ids(programmed)

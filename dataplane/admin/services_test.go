@@ -2,6 +2,7 @@ package admin
 
 import (
 	"math"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ func TestServicesShowExpectedAndObservedShares(t *testing.T) {
 	s.count(v4, canary[0], "10.1.0.99:8080", bpf.StatVal{Opened: 1}) // an endpoint that is gone still counts
 	s.refusals[bpf.RefusalKey{Service: v4, Reason: bpf.ReasonBackendMissing}] = 5
 	s.refusals[bpf.RefusalKey{Service: v6, Reason: bpf.ReasonNoEndpoint}] = 3
+	s.ejected = map[bpf.OutlierKey]time.Duration{
+		{Cluster: cart[0], Addr: bpf.AddrFrom(netip.MustParseAddr("10.1.0.1")), PortBe: bpf.PortBE(8080)}: 20 * time.Second,
+	}
 	since := time.Now()
 	s.view.Records[portHTTP] = Record{Programmed: since, Opened: map[Choice]uint64{
 		{v4, cart[0]}: 2, {v4, canary[0]}: 2, {v4, 0}: 0,
@@ -50,6 +54,9 @@ func TestServicesShowExpectedAndObservedShares(t *testing.T) {
 	}
 	if e := got.Backends[0].Endpoints; !e[0].Used || e[0].Opened != 80 || e[0].Open != 10 || e[1].Used || !e[1].Draining {
 		t.Errorf("endpoints are %+v", e)
+	}
+	if e := got.Backends[0].Endpoints; e[0].EjectedSeconds != 20 || e[1].EjectedSeconds != 0 {
+		t.Errorf("ejections of endpoints are %v and %v seconds", e[0].EjectedSeconds, e[1].EjectedSeconds)
 	}
 	if got.Backends[2].Problem != "backend_missing" {
 		t.Errorf("problem is %q", got.Backends[2].Problem)

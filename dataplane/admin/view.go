@@ -33,6 +33,7 @@ type Node interface {
 type Tables interface {
 	Stats() (map[bpf.StatKey]bpf.StatVal, error)
 	Refusals() (map[bpf.RefusalKey]uint64, error)
+	Ejected() (map[bpf.OutlierKey]time.Duration, error)
 	Reasons() (map[bpf.Reason]uint64, error)
 	IfaceStats() (map[uint32]bpf.IfaceStat, error)
 	Usage() ([]api.Map, error)

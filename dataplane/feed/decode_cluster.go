@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 	"unique"
 
 	"heddle.io/heddle/api/xds"
@@ -22,6 +23,10 @@ func decodeCluster(_, name string, value []byte) (state.Cluster, error) {
 		return state.Cluster{}, err
 	}
 	locality, err := decodeLocality(m.Locality)
+	if err != nil {
+		return state.Cluster{}, err
+	}
+	policy, err := decodePolicy(m.Policy)
 	if err != nil {
 		return state.Cluster{}, err
 	}
@@ -45,7 +50,32 @@ func decodeCluster(_, name string, value []byte) (state.Cluster, error) {
 		n := len(endpoints[i].Workload)
 		endpoints[i].Workload, rest = rest[:n], rest[n:]
 	}
-	return state.Cluster{Name: name, Locality: locality, Endpoints: endpoints}, nil
+	return state.Cluster{Name: name, Locality: locality, Policy: policy, Endpoints: endpoints}, nil
+}
+
+// maxPolicyTime is far above what the API allows, and fits the kernel's numbers.
+const maxPolicyTime = 24 * time.Hour
+
+func decodePolicy(m *xds.ClusterPolicy) (state.Policy, error) {
+	outlier := m.GetOutlier()
+	p := state.Policy{
+		ConnectTimeout:     time.Duration(m.GetConnectTimeoutMs()) * time.Millisecond,
+		MaxConnections:     m.GetMaxConnections(),
+		MaxFailures:        outlier.GetConsecutiveFailures(),
+		Ejection:           time.Duration(outlier.GetEjectionMs()) * time.Millisecond,
+		MaxEjectionPercent: outlier.GetMaxEjectionPercent(),
+	}
+	switch {
+	case p.ConnectTimeout > maxPolicyTime:
+		return p, fmt.Errorf("policy: connect_timeout_ms %d is more than a day", m.ConnectTimeoutMs)
+	case p.Ejection > maxPolicyTime:
+		return p, fmt.Errorf("policy: ejection_ms %d is more than a day", outlier.EjectionMs)
+	case p.MaxEjectionPercent > 100:
+		return p, fmt.Errorf("policy: max_ejection_percent %d is more than 100", p.MaxEjectionPercent)
+	case outlier != nil && p.MaxFailures == 0:
+		return p, errors.New("policy: consecutive_failures must be at least 1")
+	}
+	return p, nil
 }
 
 // checkClusterName wants "namespace/service/port/protocol".

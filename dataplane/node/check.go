@@ -25,7 +25,16 @@ func (l *loop) check() time.Duration {
 	l.sweepFastPath()
 	l.checkTables()
 	l.checkBypass()
+	l.sweepLoads()
 	return max(checkEvery, checkShare*time.Since(start))
+}
+
+// sweepLoads forgets what was counted for clusters that are gone.
+func (l *loop) sweepLoads() {
+	err := l.n.tables.SweepLoads(func(cluster uint64) bool { _, stays := l.current.Clusters[cluster]; return stays })
+	if err != nil {
+		l.n.c.Log.Warn("counts of clusters that are gone cannot be swept", "error", err)
+	}
 }
 
 func (l *loop) checkTables() {

@@ -34,7 +34,26 @@ type Contents struct {
 // Cluster is an element of hd_clusters with its elements of hd_endpoints.
 type Cluster struct {
 	Flags     bpf.ClusterFlag
+	Policy    Policy
 	Endpoints []bpf.EndpointVal // in slot order
+}
+
+// Policy is the part of an element of hd_clusters that a TrafficPolicy decides.
+type Policy struct {
+	ConnectTimeoutMs, MaxConnections, MaxFailures, EjectionMs, MaxEjected uint32
+}
+
+// val is the element of hd_clusters.
+func (c Cluster) val() bpf.ClusterVal {
+	return bpf.ClusterVal{
+		Count: uint32(len(c.Endpoints)), Flags: c.Flags,
+		ConnectTimeoutMs: c.Policy.ConnectTimeoutMs, MaxConnections: c.Policy.MaxConnections,
+		MaxFailures: c.Policy.MaxFailures, EjectionMs: c.Policy.EjectionMs, MaxEjected: c.Policy.MaxEjected,
+	}
+}
+
+func policyOf(v bpf.ClusterVal) Policy {
+	return Policy{v.ConnectTimeoutMs, v.MaxConnections, v.MaxFailures, v.EjectionMs, v.MaxEjected}
 }
 
 // Broken is the flag of a cluster that was read with a count beyond its
@@ -51,7 +70,7 @@ func (c *Contents) SetClusters(clusters map[uint64]bpf.ClusterVal, slots iter.Se
 	c.Clusters = make(map[uint64]Cluster, len(clusters))
 	c.Strays = map[bpf.EndpointKey]bpf.EndpointVal{}
 	for id, val := range clusters {
-		cluster := Cluster{Flags: val.Flags}
+		cluster := Cluster{Flags: val.Flags, Policy: policyOf(val)}
 		if val.Count > maxSlots {
 			cluster.Flags |= Broken
 		} else if val.Count > 0 {

@@ -125,7 +125,7 @@ func diffClusters(current, want *Contents) clusterChange {
 	}
 	for id, w := range want.Clusters {
 		now, there := current.Clusters[id]
-		if !there || now.Flags != w.Flags || !sameSlots(now.Endpoints, w.Endpoints) {
+		if !there || now.Flags != w.Flags || now.Policy != w.Policy || !sameSlots(now.Endpoints, w.Endpoints) {
 			ids = append(ids, id)
 		}
 	}
@@ -163,8 +163,7 @@ func (d *clusterDiff) cluster(id uint64) {
 			})
 		}
 	}
-	val := Op{Map: bpf.MapClusters, Insert: !there, Key: id,
-		Value: bpf.ClusterVal{Count: uint32(len(next.Endpoints)), Flags: next.Flags}}
+	val := Op{Map: bpf.MapClusters, Insert: !there, Key: id, Value: next.val()}
 	shrinks := len(next.Endpoints) < len(now.Endpoints)
 	switch {
 	case !stays:
@@ -175,7 +174,7 @@ func (d *clusterDiff) cluster(id uint64) {
 			d.empties(now)
 		}
 		d.result.remove = append(d.result.remove, val)
-	case !there || now.Flags != next.Flags || len(next.Endpoints) > len(now.Endpoints):
+	case !there || now.Flags != next.Flags || now.Policy != next.Policy || len(next.Endpoints) > len(now.Endpoints):
 		d.result.set = append(d.result.set, val)
 	}
 	for i := len(now.Endpoints) - 1; i >= len(next.Endpoints); i-- {

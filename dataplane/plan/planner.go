@@ -142,7 +142,7 @@ func sameService(a, b state.Service) bool {
 }
 
 func sameCluster(a, b state.Cluster) bool {
-	return a.Name == b.Name && a.Locality == b.Locality && sameSlice(a.Endpoints, b.Endpoints)
+	return a.Name == b.Name && a.Locality == b.Locality && a.Policy == b.Policy && sameSlice(a.Endpoints, b.Endpoints)
 }
 
 func sameSlice[T any](a, b []T) bool {
@@ -266,7 +266,9 @@ func (p *Planner) contends(fresh *builder, old portion) bool {
 // portion. Tables that do not change are shared.
 func (old portion) replace(current, fresh *Contents) *Contents {
 	next := *current
-	equal := func(a, b Cluster) bool { return a.Flags == b.Flags && sameSlots(a.Endpoints, b.Endpoints) }
+	equal := func(a, b Cluster) bool {
+		return a.Flags == b.Flags && a.Policy == b.Policy && sameSlots(a.Endpoints, b.Endpoints)
+	}
 	next.Services = replaced(current.Services, old.services, fresh.Services, alike[bpf.ServiceVal])
 	next.Splits = replaced(current.Splits, old.splits, fresh.Splits, alike[bpf.SplitVal])
 	next.Clusters = replaced(current.Clusters, old.clusters, fresh.Clusters, equal)

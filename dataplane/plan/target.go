@@ -12,6 +12,7 @@ type target struct {
 	id      uint64
 	ref     clusterRef
 	flags   bpf.ClusterFlag
+	policy  state.Policy
 	slots   []bpf.EndpointVal
 	planned bool // its place is taken
 }
@@ -86,6 +87,7 @@ func (b *builder) newTarget(id uint64, ref clusterRef) *target {
 		if c.Locality == state.OnlySameNode {
 			t.flags = bpf.ClusterLocalOnly
 		}
+		t.policy = c.Policy
 		b.scratch = usable(b.scratch[:0], b.snapshot.Node, &c, ref.v6, id)
 		t.slots = place(b.current.Clusters[id].Endpoints, b.scratch)
 	}
@@ -120,8 +122,19 @@ func (b *builder) use(t *target) {
 		n = b.need(t)
 	}
 	b.room.take(n)
-	b.out.Clusters[t.id] = Cluster{Flags: t.flags, Endpoints: t.slots}
+	b.out.Clusters[t.id] = Cluster{Flags: t.flags, Policy: kernelPolicy(t.policy, len(t.slots)), Endpoints: t.slots}
 	b.index.clusters[t.id] = t.ref
+}
+
+// kernelPolicy is a policy for a cluster of so many endpoints.
+func kernelPolicy(p state.Policy, endpoints int) Policy {
+	return Policy{
+		ConnectTimeoutMs: uint32(p.ConnectTimeout.Milliseconds()),
+		MaxConnections:   p.MaxConnections,
+		MaxFailures:      p.MaxFailures,
+		EjectionMs:       uint32(p.Ejection.Milliseconds()),
+		MaxEjected:       uint32(uint64(endpoints) * uint64(p.MaxEjectionPercent) / 100),
+	}
 }
 
 // subset takes n endpoints of a cluster, those first that have a slot already.

@@ -85,7 +85,7 @@ func Text(v any, names Names) string {
 	case bpf.SplitVal:
 		return splitText(v, names)
 	case bpf.ClusterVal:
-		return fmt.Sprintf("count=%d%s", v.Count, clusterFlags(v.Flags))
+		return fmt.Sprintf("count=%d%s%s", v.Count, clusterFlags(v.Flags), policyOf(v).text())
 	case bpf.EndpointKey:
 		return fmt.Sprintf("%s[%d]", names.text(v.Cluster, "0"), v.Index)
 	case bpf.EndpointVal:
@@ -117,6 +117,12 @@ func memoryText(v any, names Names) string {
 		return fmt.Sprintf("%s %s %s", names.text(v.Service, "0"), names.text(v.Cluster, "missing"), at(v.Addr, v.PortBe))
 	case bpf.StatVal:
 		return fmt.Sprintf("opened=%d established=%d closed=%d", v.Opened, v.Established, v.Closed)
+	case bpf.LoadVal:
+		return fmt.Sprintf("open=%d ejected=%d until=%dns", v.Open, v.Ejected, v.UntilNs)
+	case bpf.OutlierKey:
+		return fmt.Sprintf("%s %s", names.text(v.Cluster, "0"), at(v.Addr, v.PortBe))
+	case bpf.OutlierVal:
+		return fmt.Sprintf("failures=%d until=%dns", v.Failures, v.UntilNs)
 	case bpf.SockKey:
 		return fmt.Sprintf("netns=%d %s > %s", v.Netns, at(v.Local, v.LocalPortBe), at(v.Remote, v.RemotePortBe))
 	case bpf.CreditVal:
@@ -193,6 +199,19 @@ func clusterFlags(f bpf.ClusterFlag) string {
 	return text
 }
 
+func (p Policy) text() (text string) {
+	if p.ConnectTimeoutMs > 0 {
+		text += fmt.Sprintf(" timeout=%dms", p.ConnectTimeoutMs)
+	}
+	if p.MaxConnections > 0 {
+		text += fmt.Sprintf(" max=%d", p.MaxConnections)
+	}
+	if p.MaxFailures > 0 {
+		text += fmt.Sprintf(" eject=%d/%dms max-ejected=%d", p.MaxFailures, p.EjectionMs, p.MaxEjected)
+	}
+	return text
+}
+
 func at(a bpf.Addr, portBE uint16) string {
 	return netip.AddrPortFrom(bpf.AddrOf(a), bpf.Port(portBE)).String()
 }
@@ -227,7 +246,7 @@ func (c *Contents) Text(names Names) string {
 		return Text(k, names) + ": " + Text(v, names)
 	})
 	table(&b, bpf.MapClusters, c.Clusters, byName, func(k uint64, v Cluster) string {
-		text := fmt.Sprintf("%s: count=%d%s", Text(k, names), len(v.Endpoints), clusterFlags(v.Flags))
+		text := fmt.Sprintf("%s: count=%d%s", Text(k, names), len(v.Endpoints), clusterFlags(v.Flags)) + v.Policy.text()
 		for _, e := range v.Endpoints {
 			text += " " + Text(e, names)
 		}

@@ -3,6 +3,7 @@ package state
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Snapshot is everything a node knows at one moment. It is never changed after
@@ -120,7 +121,17 @@ func (l Locality) String() string {
 type Cluster struct {
 	Name      string
 	Locality  Locality
+	Policy    Policy
 	Endpoints []Endpoint
+}
+
+// Policy is how TCP connections to a cluster are made. What it does not say is 0.
+type Policy struct {
+	ConnectTimeout     time.Duration
+	MaxConnections     uint32 // open at once, of this node
+	MaxFailures        uint32 // connects that fail in a row until an endpoint is ejected; 0: never
+	Ejection           time.Duration
+	MaxEjectionPercent uint32 // of the endpoints that this node uses, rounded down
 }
 
 // Endpoint is one address and port that serves.

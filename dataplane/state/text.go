@@ -16,7 +16,7 @@ import (
 //	  port http 80/tcp route=TCPRoute/shop/canary
 //	    90 shop/cart/80/tcp shop/cart:80
 //	    10 - shop/gone:80
-//	cluster shop/cart/80/tcp prefer-zone
+//	cluster shop/cart/80/tcp prefer-zone timeout=2s max=100 eject=5,30s,50%
 //	  10.1.0.4:8080 node=n1 zone=a workload=shop/cart-0
 //	  10.1.1.4:8080 node=n2 zone=b draining
 //
@@ -67,7 +67,7 @@ func (s Service) text(b *strings.Builder, resource string) {
 }
 
 func (c Cluster) text(b *strings.Builder, resource string) {
-	fmt.Fprintf(b, "cluster %s %s\n", resource, c.Locality)
+	fmt.Fprintf(b, "cluster %s %s%s\n", resource, c.Locality, c.Policy.text())
 	for _, e := range c.Endpoints {
 		fmt.Fprintf(b, "  %s%s%s%s", e.Address,
 			attribute("node", e.Node), attribute("zone", e.Zone), attribute("workload", e.Workload))
@@ -76,6 +76,19 @@ func (c Cluster) text(b *strings.Builder, resource string) {
 		}
 		b.WriteByte('\n')
 	}
+}
+
+func (p Policy) text() (text string) {
+	if p.ConnectTimeout > 0 {
+		text += fmt.Sprintf(" timeout=%s", p.ConnectTimeout)
+	}
+	if p.MaxConnections > 0 {
+		text += fmt.Sprintf(" max=%d", p.MaxConnections)
+	}
+	if p.MaxFailures > 0 {
+		text += fmt.Sprintf(" eject=%d,%s,%d%%", p.MaxFailures, p.Ejection, p.MaxEjectionPercent)
+	}
+	return text
 }
 
 // attribute is " key=value", or nothing for an empty value.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"heddle.io/heddle/bpf"
 )
@@ -141,6 +143,50 @@ func sum(perCPU []bpf.IfaceStat) bpf.IfaceStat {
 		s.Dropped += c.Dropped
 	}
 	return s
+}
+
+// Ejected returns the endpoints that get no connections now, and for how long.
+func (t *Tables) Ejected() (map[bpf.OutlierKey]time.Duration, error) {
+	outliers, err := collect[bpf.OutlierKey, bpf.OutlierVal](t, bpf.MapOutliers)
+	if err != nil {
+		return nil, err
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return nil, fmt.Errorf("read the clock of the kernel's programs: %w", err)
+	}
+	left := map[bpf.OutlierKey]time.Duration{}
+	for key, val := range outliers {
+		if d := time.Duration(int64(val.UntilNs) - now.Nano()); d > 0 {
+			left[key] = d
+		}
+	}
+	return left, nil
+}
+
+// SweepLoads forgets the counts of clusters that keep does not want, once none of
+// their connections is open: no other will be counted there.
+func (t *Tables) SweepLoads(keep func(cluster uint64) bool) error {
+	m, err := t.table(bpf.MapLoads)
+	if err != nil {
+		return err
+	}
+	var gone []uint64
+	err = each(m, func(cluster uint64, load bpf.LoadVal) bool {
+		if load.Open <= 0 && !keep(cluster) {
+			gone = append(gone, cluster)
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("map %s: %w", bpf.MapLoads, err)
+	}
+	for _, cluster := range gone {
+		if err := m.Delete(cluster); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("delete %016x from map %s: %w", cluster, bpf.MapLoads, err)
+		}
+	}
+	return nil
 }
 
 // SweepShares forgets the shares that are not used, of namespaces that keep

@@ -190,6 +190,8 @@ func TestDump(t *testing.T) {
 	put(t, tables, bpf.MapBypass, bpf.AddrFrom(netip.MustParseAddr("10.1.0.1")), uint64(11))
 	put(t, tables, bpf.MapCredit, bpf.SockKey{Netns: 11}, bpf.CreditVal{Waiting: 5})
 	put(t, tables, bpf.MapShares, uint64(11), uint64(3))
+	put(t, tables, bpf.MapLoads, uint64(1), bpf.LoadVal{Open: 2})
+	put(t, tables, bpf.MapOutliers, bpf.OutlierKey{Cluster: 1}, bpf.OutlierVal{Failures: 2})
 
 	for name := range tables.maps {
 		entries, more, err := tables.Dump(name, 100, nil)
@@ -249,6 +251,35 @@ func TestSweepShares(t *testing.T) {
 	entries, _, err := tables.Dump(bpf.MapShares, 100, nil)
 	if want := []Entry{{"1", "0"}, {"2", "3"}}; err != nil || !slices.Equal(entries, want) {
 		t.Errorf("left are %v, error %v, want %v", entries, err, want)
+	}
+}
+
+// The count of a cluster is kept while its connections are open, and while others
+// may be counted.
+func TestSweepLoads(t *testing.T) {
+	tables, _ := load(t, limits)
+	put(t, tables, bpf.MapLoads, uint64(1), bpf.LoadVal{})
+	put(t, tables, bpf.MapLoads, uint64(2), bpf.LoadVal{Open: 3}) // gone, with connections
+	put(t, tables, bpf.MapLoads, uint64(3), bpf.LoadVal{})        // gone
+	if err := tables.SweepLoads(func(cluster uint64) bool { return cluster == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	entries, _, err := tables.Dump(bpf.MapLoads, 100, nil)
+	want := []Entry{{"0000000000000001", "open=0 ejected=0 until=0ns"}, {"0000000000000002", "open=3 ejected=0 until=0ns"}}
+	if err != nil || !slices.Equal(entries, want) {
+		t.Errorf("left are %v, error %v, want %v", entries, err, want)
+	}
+}
+
+// Only ejections that last are shown.
+func TestEjected(t *testing.T) {
+	tables, _ := load(t, limits)
+	lasting := bpf.OutlierKey{Cluster: 1, PortBe: bpf.PortBE(80)}
+	put(t, tables, bpf.MapOutliers, lasting, bpf.OutlierVal{UntilNs: 1 << 62})
+	put(t, tables, bpf.MapOutliers, bpf.OutlierKey{Cluster: 2}, bpf.OutlierVal{UntilNs: 1, Failures: 2})
+	left, err := tables.Ejected()
+	if err != nil || len(left) != 1 || left[lasting] <= 0 {
+		t.Errorf("ejected are %v, error %v, want the one that lasts", left, err)
 	}
 }
 

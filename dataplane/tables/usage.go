@@ -97,6 +97,10 @@ func (t *Tables) visit(name string, m *ebpf.Map, visit func(key, value any) bool
 		return each(m, func(k bpf.SockKey, v uint64) bool { return visit(k, v) })
 	case bpf.MapCredit:
 		return each(m, func(k bpf.SockKey, v bpf.CreditVal) bool { return visit(k, v) })
+	case bpf.MapLoads:
+		return each(m, func(k uint64, v bpf.LoadVal) bool { return visit(k, v) })
+	case bpf.MapOutliers:
+		return each(m, func(k bpf.OutlierKey, v bpf.OutlierVal) bool { return visit(k, v) })
 	case bpf.MapShares:
 		return each(m, func(k, v uint64) bool { return visit(k, v) })
 	case bpf.MapRefusals:

@@ -94,7 +94,7 @@ spec:
   selector: {app: counter}
   ports: [{name: boot, port: 80, targetPort: 8080}]
 ---
-apiVersion: gateway.networking.k8s.io/v1alpha2
+apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
 metadata: {name: boot, namespace: shop}
 spec:

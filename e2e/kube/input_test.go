@@ -40,7 +40,7 @@ func (m *mesh) badInput() {
 
 func route(name, backend string) string {
 	return fmt.Sprintf(`
-apiVersion: gateway.networking.k8s.io/v1alpha2
+apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
 metadata: {name: %s, namespace: shop}
 spec:

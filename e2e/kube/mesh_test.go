@@ -175,7 +175,7 @@ func (m *mesh) shop(v1, v2 int) {
 func (m *mesh) route(v1, v2 int) {
 	m.t.Helper()
 	m.apply(fmt.Sprintf(`
-apiVersion: gateway.networking.k8s.io/v1alpha2
+apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
 metadata: {name: canary, namespace: shop}
 spec:

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"heddle.io/heddle/dataplane/state"
 )
@@ -168,10 +169,43 @@ func (p *parser) startCluster(name string, words []string) error {
 		if !found {
 			return fmt.Errorf("unknown locality %q", words[0])
 		}
+		var err error
+		if c.Policy, err = policy(attributes(words[1:])); err != nil {
+			return err
+		}
 	}
 	p.cluster = name
 	p.snapshot.Clusters[name] = c
 	return nil
+}
+
+func policy(a map[string]string) (p state.Policy, err error) {
+	if text := a["timeout"]; text != "" {
+		if p.ConnectTimeout, err = time.ParseDuration(text); err != nil {
+			return p, err
+		}
+	}
+	if text := a["max"]; text != "" {
+		if _, err = fmt.Sscan(text, &p.MaxConnections); err != nil {
+			return p, fmt.Errorf("max=%s: %w", text, err)
+		}
+	}
+	if text := a["eject"]; text != "" {
+		parts := strings.Split(strings.TrimSuffix(text, "%"), ",")
+		if len(parts) != 3 {
+			return p, fmt.Errorf("eject=%s is not FAILURES,TIME,PERCENT%%", text)
+		}
+		if _, err = fmt.Sscan(parts[0], &p.MaxFailures); err != nil {
+			return p, fmt.Errorf("eject=%s: %w", text, err)
+		}
+		if p.Ejection, err = time.ParseDuration(parts[1]); err != nil {
+			return p, err
+		}
+		if _, err = fmt.Sscan(parts[2], &p.MaxEjectionPercent); err != nil {
+			return p, fmt.Errorf("eject=%s: %w", text, err)
+		}
+	}
+	return p, nil
 }
 
 func (p *parser) endpoint(words []string) error {

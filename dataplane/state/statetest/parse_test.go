@@ -22,6 +22,7 @@ service shop/cart@web 10.96.0.10
 cluster shop/cart/80/tcp prefer-zone
   10.1.0.4:8080 node=n1 zone=a workload=shop/cart-0
   [fd00::5]:8080 node=n2 zone=b draining
+cluster shop/db/5432/tcp any timeout=1.5s max=100 eject=5,30s,50%
 cluster shop/dns/53/udp any
 `
 

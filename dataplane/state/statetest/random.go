@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"time"
 
 	"heddle.io/heddle/dataplane/state"
 )
@@ -128,6 +129,7 @@ func mutateCluster(r *rand.Rand, s *state.Snapshot) {
 	c := state.Cluster{
 		Name:     fmt.Sprintf("%s/%s/%d/tcp", pick(r, namespaces), pick(r, names), pick(r, ports)),
 		Locality: state.Locality(r.IntN(4)),
+		Policy:   policies[r.IntN(len(policies))],
 	}
 	for range r.IntN(6) {
 		c.Endpoints = append(c.Endpoints, randomEndpoint(r))
@@ -181,4 +183,11 @@ func anyKey[V any](r *rand.Rand, m map[string]V) string {
 		return ""
 	}
 	return pick(r, slices.Sorted(maps.Keys(m)))
+}
+
+// policies are those of random clusters: mostly none.
+var policies = []state.Policy{
+	{}, {}, {},
+	{ConnectTimeout: 2 * time.Second, MaxConnections: 10},
+	{MaxFailures: 3, Ejection: 30 * time.Second, MaxEjectionPercent: 50},
 }
