@@ -190,11 +190,18 @@ func synced(contacts map[string]contact) bool {
 		}
 	}
 	for _, o := range optionals {
-		if c := contacts[o.kind]; !c.synced && !c.absent && !errors.IsForbidden(c.err) {
+		if c := contacts[o.kind]; !c.synced && !absent(contacts, o.kind) && !errors.IsForbidden(c.err) {
 			return false
 		}
 	}
 	return true
+}
+
+// absent reports whether the cluster has no such kind. Where definitions may not
+// be read, that is what the API server says when it is asked for the objects.
+func absent(contacts map[string]contact, kind string) bool {
+	c := contacts[kind]
+	return c.absent || errors.IsForbidden(contacts[definitionKind].err) && errors.IsNotFound(c.err)
 }
 
 // troubles tells what cannot be read, and why the source as a whole is not up to
@@ -202,7 +209,7 @@ func synced(contacts map[string]contact) bool {
 func (k *Kubernetes) troubles(contacts map[string]contact) (problems []model.Problem, unavailable error) {
 	missing := make(map[string][]string) // group -> kinds
 	for _, o := range optionals {
-		if contacts[o.kind].absent {
+		if absent(contacts, o.kind) {
 			missing[o.group] = append(missing[o.group], o.kind)
 		}
 	}
@@ -216,7 +223,7 @@ func (k *Kubernetes) troubles(contacts map[string]contact) (problems []model.Pro
 	for _, kind := range slices.Sorted(maps.Keys(contacts)) {
 		err := contacts[kind].err
 		switch {
-		case err == nil, contacts[kind].absent:
+		case err == nil, absent(contacts, kind):
 		case errors.IsForbidden(err):
 			problems = append(problems, model.Problem{
 				Object: object, Reason: "SourceForbidden",
