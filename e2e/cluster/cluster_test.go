@@ -226,6 +226,9 @@ func checkReboot(t *testing.T, c *cluster.Cluster) {
 	containers := func() string {
 		return kubectl(t, c, "get", "pod", "client", "-o", "jsonpath={.status.containerStatuses[0].containerID}")
 	}
+	if _, err := n.Exec(t.Context(), "touch", "/run/mark", "/etc/mark"); err != nil {
+		t.Fatal(err)
+	}
 	before, pid := containers(), n.Pid()
 	if err := n.Reboot(t.Context()); err != nil {
 		t.Fatal(err)
