@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
 
 	"heddle.io/heddle/controlplane/plane"
 	"heddle.io/heddle/identity/mtls"
@@ -77,6 +78,7 @@ func (f *flags) run(c *cobra.Command) error {
 	}
 	config := f.config
 	config.Log, config.Version = log, version()
+	klog.SetSlogLogger(log) // what Kubernetes' own packages have to say
 	if f.tls != (mtls.Files{}) {
 		if f.tls.Cert == "" || f.tls.Key == "" || f.tls.CA == "" {
 			return fmt.Errorf("%w: --tls-cert, --tls-key and --tls-ca go together", errUsage)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
@@ -27,7 +28,12 @@ func (n *Nodes) StreamInterceptor() grpc.StreamServerInterceptor {
 			refused.from = from
 			return n.refuse(*refused)
 		}
-		return handler(server, &nodeStream{ServerStream: stream, nodes: n, node: node, from: from})
+		guarded := &nodeStream{ServerStream: stream, nodes: n, node: node, from: from}
+		err = handler(server, guarded)
+		if refused := guarded.refused.Load(); refused != nil {
+			return *refused // the handler knows only that the stream has ended
+		}
+		return err
 	}
 }
 
@@ -45,6 +51,8 @@ type nodeStream struct {
 	nodes *Nodes
 	node  string
 	from  string
+
+	refused atomic.Pointer[error] // nil: it is not
 }
 
 func (s *nodeStream) RecvMsg(m any) error {
@@ -56,8 +64,10 @@ func (s *nodeStream) RecvMsg(m any) error {
 		return nil // another method, which the server does not implement
 	}
 	if id := request.GetNode().GetId(); id != "" && id != s.node {
-		return s.nodes.refuse(refusal{reason: WrongNode, from: s.from, node: printable(id),
+		err := s.nodes.refuse(refusal{reason: WrongNode, from: s.from, node: printable(id),
 			detail: fmt.Sprintf("the token is of an agent on node %q, and the request says node %q; is --node the name of the node that the pod runs on?", s.node, printable(id))})
+		s.refused.Store(&err)
+		return err
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 // made are zero.
 type TrafficPolicy struct {
 	Key
+	Generation     int64     // metadata.generation; 0: it has none
 	Created        time.Time // zero: unknown, which is before everything
 	Targets        []PolicyTarget
 	ConnectTimeout time.Duration     // 0: none
@@ -35,10 +36,11 @@ type OutlierDetection struct {
 // its namespace connect to, and what serves them.
 type External struct {
 	Key
-	Created   time.Time // zero: unknown, which is before everything
-	Addresses []netip.Addr
-	Ports     []ServicePort // TargetPort is set
-	Endpoints []ExternalEndpoint
+	Generation int64     // metadata.generation; 0: it has none
+	Created    time.Time // zero: unknown, which is before everything
+	Addresses  []netip.Addr
+	Ports      []ServicePort // TargetPort is set
+	Endpoints  []ExternalEndpoint
 }
 
 // ExternalEndpoint is an address that serves an External.
@@ -64,7 +66,8 @@ type GrantFrom struct {
 
 // MeshConfig is what holds for the whole cluster.
 type MeshConfig struct {
-	PodStart PodStart
+	Generation int64 // metadata.generation; 0: it has none
+	PodStart   PodStart
 }
 
 // PodStart says what becomes of pods that start while the agent cannot be asked.

@@ -216,12 +216,13 @@ func (k RouteKind) String() string {
 // the parents are here.
 type Route struct {
 	Key
-	Kind      RouteKind
-	Created   time.Time // zero: unknown, which is before everything
-	Parents   []Parent
-	Hostnames []string // of a TLSRoute: the server names that it is for
-	Rules     int      // how many it has
-	Backends  []Backend
+	Kind       RouteKind
+	Generation int64     // metadata.generation; 0: it has none
+	Created    time.Time // zero: unknown, which is before everything
+	Parents    []Parent
+	Hostnames  []string // of a TLSRoute: the server names that it is for
+	Rules      int      // how many it has
+	Backends   []Backend
 }
 
 // Object returns "TCPRoute shop/canary".
@@ -248,6 +249,9 @@ type Problem struct {
 	Object string // "TCPRoute shop/canary", "file routes.yaml"
 	Reason string // stable code, CamelCase
 	Detail string // what is wrong and what to do about it
+	// Parent is the parent of a route, or the target of a policy, that it is about;
+	// zero: the object as a whole.
+	Parent Parent
 }
 
 // Compare orders problems by object, reason and detail.

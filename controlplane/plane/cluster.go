@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -12,6 +13,7 @@ import (
 
 	"heddle.io/heddle/controlplane/issue"
 	"heddle.io/heddle/controlplane/model"
+	conditions "heddle.io/heddle/controlplane/status"
 )
 
 // Names of Heddle's own objects in its namespace.
@@ -32,6 +34,7 @@ const (
 type cluster struct {
 	authority *issue.Authority
 	nodes     *issue.Nodes
+	writer    *conditions.Writer
 }
 
 func (p *Plane) newCluster(c *Cluster) (*cluster, error) {
@@ -42,7 +45,16 @@ func (p *Plane) newCluster(c *Cluster) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: client of the API server: %w", ErrConfig, err)
 	}
+	writer, err := conditions.New(conditions.Options{
+		API: c.API, Namespace: c.Namespace, Pod: c.Pod, Log: p.log,
+		Look:    (&board{p: p}).look,
+		Changes: func() uint64 { return p.server.Changes() + p.recorded.Load() },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
 	return &cluster{
+		writer:    writer,
 		authority: issue.NewAuthority(issue.AuthorityOptions{Client: client, Namespace: c.Namespace, Service: controllerName, Log: p.log}),
 		nodes:     issue.NewNodes(issue.NodesOptions{Client: client, Namespace: c.Namespace, Account: agentAccount, Log: p.log}),
 	}, nil
@@ -62,7 +74,18 @@ func (c *cluster) options() []grpc.ServerOption {
 func (c *cluster) run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { c.authority.Run(ctx) })
+	running.Go(func() { c.writer.Run(ctx) })
 	running.Wait()
+}
+
+// wrote counts the statuses that were written, and how often that failed. c may be
+// nil.
+func (c *cluster) wrote() (writes, failures uint64, leading bool) {
+	if c == nil {
+		return 0, 0, false
+	}
+	writes, failures = c.writer.Totals()
+	return writes, failures, c.writer.Leading()
 }
 
 // refused counts the streams that were refused. c may be nil.
@@ -74,5 +97,5 @@ func (c *cluster) refused() map[string]uint64 {
 }
 
 func (c *cluster) problems() []model.Problem {
-	return append(c.authority.Problems(), c.nodes.Problems()...)
+	return slices.Concat(c.authority.Problems(), c.nodes.Problems(), c.writer.Problems())
 }

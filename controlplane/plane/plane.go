@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -36,13 +37,15 @@ type Plane struct {
 	admin   net.Listener
 
 	endStreams context.CancelFunc
+	recorded   atomic.Uint64 // calls of record
 	metrics    *metrics
 
 	mu struct {
 		sync.Mutex
-		source    source.Update   // the newest
-		translate []model.Problem // of what is served
-		serving   bool            // a first state is served
+		source    source.Update     // the newest
+		translate []model.Problem   // of what is served
+		snapshot  *model.Snapshot   // that is served; nil: none yet
+		result    *translate.Result // likewise
 		since     map[cause]time.Time
 	}
 }
@@ -196,7 +199,7 @@ func (p *Plane) follow(ctx context.Context) {
 			}
 			served = u.Snapshot
 			p.mu.Lock()
-			p.mu.serving = true
+			p.mu.snapshot, p.mu.result = u.Snapshot, result
 			p.mu.Unlock()
 		}
 		p.record(u, problems, time.Now())

@@ -23,6 +23,7 @@ const maxLogged = 20
 func (p *Plane) record(u source.Update, translated []model.Problem, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.recorded.Add(1)
 	p.mu.source, p.mu.translate = u, translated
 	since := make(map[cause]time.Time)
 	logged := 0
@@ -105,7 +106,7 @@ func (p *Plane) sourceStatus() admin.Source {
 // ready tells why nodes cannot be served yet; nil: they can.
 func (p *Plane) ready() error {
 	p.mu.Lock()
-	serving := p.mu.serving
+	serving := p.mu.result != nil
 	p.mu.Unlock()
 	switch {
 	case !serving:

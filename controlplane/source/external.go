@@ -35,7 +35,7 @@ func convertExternal(in *v1alpha1.ExternalService) (*object, error) {
 	if len(c) > 0 {
 		return nil, c.err()
 	}
-	out := &model.External{Key: key(in.Namespace, in.Name), Created: in.CreationTimestamp.Time, Ports: c.externalPorts(in.Spec.Ports)}
+	out := &model.External{Key: key(in.Namespace, in.Name), Generation: in.Generation, Created: in.CreationTimestamp.Time, Ports: c.externalPorts(in.Spec.Ports)}
 	seen := make(map[netip.Addr]bool)
 	for i, text := range in.Spec.Addresses {
 		field := fmt.Sprintf("spec.addresses[%d]", i)

@@ -32,7 +32,7 @@ func convertMeshConfig(in *v1alpha1.MeshConfig) (*object, error) {
 	if in.Name != v1alpha1.MeshConfigName {
 		c.add("metadata.name", "there is one MeshConfig for the cluster; its name must be %s", v1alpha1.MeshConfigName)
 	}
-	out := &model.MeshConfig{}
+	out := &model.MeshConfig{Generation: in.Generation}
 	if start := in.Spec.PodStart; start != nil {
 		switch start.WhenAgentDown {
 		case "", v1alpha1.Wait:
@@ -57,6 +57,7 @@ func convertPolicy(in *v1alpha1.TrafficPolicy) (*object, error) {
 	var c checks
 	out := &model.TrafficPolicy{
 		Key:            key(in.Namespace, in.Name),
+		Generation:     in.Generation,
 		Created:        in.CreationTimestamp.Time,
 		ConnectTimeout: c.duration("spec.connectTimeout", in.Spec.ConnectTimeout, 0, minTimeout, maxTimeout),
 		MaxConnections: c.count("spec.maxConnections", in.Spec.MaxConnections, 0, 1, maxConnLimit),

@@ -55,7 +55,7 @@ func convertTLSRoute(in *gatewayv1.TLSRoute) (*object, error) {
 // convertRoute fills in what TCPRoutes and TLSRoutes have in common.
 func convertRoute(out *model.Route, meta metav1.ObjectMeta, parents []gatewayv1.ParentReference, rules [][]gatewayv1.BackendRef) (*object, error) {
 	var c checks
-	out.Key, out.Created = key(meta.Namespace, meta.Name), meta.CreationTimestamp.Time
+	out.Key, out.Created, out.Generation = key(meta.Namespace, meta.Name), meta.CreationTimestamp.Time, meta.Generation
 	if n := len(rules); n < 1 || n > maxRules {
 		c.add("spec.rules", "there are %d, 1 to %d are possible", n, maxRules)
 	}
@@ -84,7 +84,7 @@ func convertGRPCRoute(in *gatewayv1.GRPCRoute) (*object, error) {
 
 func convertParents(out *model.Route, meta metav1.ObjectMeta, parents []gatewayv1.ParentReference) (*object, error) {
 	var c checks
-	out.Key, out.Created = key(meta.Namespace, meta.Name), meta.CreationTimestamp.Time
+	out.Key, out.Created, out.Generation = key(meta.Namespace, meta.Name), meta.CreationTimestamp.Time, meta.Generation
 	c.parents(out, parents)
 	return c.result(&object{Route: out})
 }

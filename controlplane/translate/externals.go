@@ -11,9 +11,9 @@ import (
 	"heddle.io/heddle/controlplane/model"
 )
 
-// externalSuffix sets the names of what is made of ExternalServices apart from
+// ExternalSuffix sets the names of what is made of ExternalServices apart from
 // those of Services, which have no dots.
-const externalSuffix = ".external"
+const ExternalSuffix = ".external"
 
 // place is what only one ExternalService of a namespace can have.
 type place struct {
@@ -82,7 +82,7 @@ func (b *build) external(x *model.External) {
 	audience := NamespaceAudience(x.Namespace)
 	m := &xds.Service{
 		Namespace: x.Namespace,
-		Name:      x.Name + externalSuffix,
+		Name:      x.Name + ExternalSuffix,
 		Scope:     x.Namespace,
 		Addresses: encode(x.Addresses),
 	}

@@ -23,12 +23,12 @@ func (b *build) takePolicies() {
 		object := "TrafficPolicy " + p.String()
 		for _, t := range p.Targets {
 			if detail := b.checkTarget(t); detail != "" {
-				b.problem(object, "TargetNotFound", detail)
+				b.parentProblem(object, model.Parent{Service: t.Service, PortName: t.PortName}, "TargetNotFound", detail)
 				continue
 			}
 			place := target{t.Service, t.PortName}
 			if winner := b.policies[place]; winner != nil {
-				b.problem(object, "Conflicted", fmt.Sprintf("TrafficPolicy %s already decides about %s: it is older, or first by name; remove one of them, or put the settings of both into one",
+				b.parentProblem(object, model.Parent{Service: t.Service, PortName: t.PortName}, "Conflicted", fmt.Sprintf("TrafficPolicy %s already decides about %s: it is older, or first by name; remove one of them, or put the settings of both into one",
 					winner.Key, describeTarget(t)))
 				continue
 			}

@@ -43,7 +43,7 @@ func (b *build) attach() attachments {
 		for _, p := range r.Parents {
 			for _, f := range b.frontends(r, p) {
 				if winner := taken.routes[f]; winner != nil && winner != r {
-					b.problem(r.Object(), "Conflicted", fmt.Sprintf("%s already decides about port %d of Service %s%s: %s; remove one of them, or point them at different ports",
+					b.parentProblem(r.Object(), p, "Conflicted", fmt.Sprintf("%s already decides about port %d of Service %s%s: %s; remove one of them, or point them at different ports",
 						winner.Object(), f.port, f.service, forClients(f.scope), whyFirst(winner, r)))
 					continue
 				}
@@ -97,14 +97,14 @@ func (b *build) frontends(r *route, p model.Parent) []frontend {
 	s := b.Services[p.Service]
 	switch {
 	case s == nil:
-		b.problem(r.Object(), "NoMatchingParent", fmt.Sprintf("there is no Service %s", p.Service))
+		b.parentProblem(r.Object(), p, "NoMatchingParent", fmt.Sprintf("there is no Service %s", p.Service))
 		return nil
 	case s.Kind != model.ClusterIP:
-		b.problem(r.Object(), "NoMatchingParent", fmt.Sprintf("Service %s is %s and has no address that connections could be recognised by; attach the route to a ClusterIP Service", s.Key, s.Kind))
+		b.parentProblem(r.Object(), p, "NoMatchingParent", fmt.Sprintf("Service %s is %s and has no address that connections could be recognised by; attach the route to a ClusterIP Service", s.Key, s.Kind))
 		return nil
 	}
 	if !selectsAll(r.Route, s.Key) {
-		b.problem(r.Object(), "UnsupportedValue", fmt.Sprintf("none of its hostnames is a name of Service %s, and choosing connections by another server name is not programmed: connections go as if the route was not there; name the Service's own host, %s.%s.svc, or use a TCPRoute", s.Key, s.Name, s.Namespace))
+		b.parentProblem(r.Object(), p, "UnsupportedValue", fmt.Sprintf("none of its hostnames is a name of Service %s, and choosing connections by another server name is not programmed: connections go as if the route was not there; name the Service's own host, %s.%s.svc, or use a TCPRoute", s.Key, s.Name, s.Namespace))
 		return nil
 	}
 	scope := r.Namespace
@@ -118,7 +118,7 @@ func (b *build) frontends(r *route, p model.Parent) []frontend {
 		}
 	}
 	if len(out) == 0 {
-		b.problem(r.Object(), "NoMatchingParent", fmt.Sprintf("Service %s has no TCP port%s", s.Key, describePort(p)))
+		b.parentProblem(r.Object(), p, "NoMatchingParent", fmt.Sprintf("Service %s has no TCP port%s", s.Key, describePort(p)))
 	}
 	return out
 }

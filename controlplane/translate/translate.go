@@ -19,8 +19,9 @@ type Result struct {
 	Resources []Resource
 	// Audiences lists, for each node, the audiences that it belongs to, sorted.
 	Audiences map[string][]string
-	// Problems are sorted, and at most 200 of them have the same reason.
-	Problems []model.Problem
+	// Problems are sorted, and at most 200 of them have the same reason. All are
+	// all of them, which the status of objects needs.
+	Problems, All []model.Problem
 }
 
 // Resource is an xDS resource and who needs it.
@@ -73,6 +74,10 @@ func (b *build) problem(object, reason, detail string) {
 	b.problems = append(b.problems, model.Problem{Object: object, Reason: reason, Detail: detail})
 }
 
+func (b *build) parentProblem(object string, parent model.Parent, reason, detail string) {
+	b.problems = append(b.problems, model.Problem{Object: object, Reason: reason, Detail: detail, Parent: parent})
+}
+
 func (b *build) result() *Result {
 	r := &Result{Audiences: make(map[string][]string, len(b.audiences)), Problems: b.problems}
 	for _, resources := range b.byType {
@@ -83,7 +88,8 @@ func (b *build) result() *Result {
 		r.Audiences[node] = slices.Sorted(maps.Keys(set))
 	}
 	slices.SortFunc(r.Problems, model.Problem.Compare)
-	r.Problems = bounded(slices.Compact(r.Problems))
+	r.All = slices.Compact(r.Problems)
+	r.Problems = bounded(slices.Clone(r.All))
 	return r
 }
 

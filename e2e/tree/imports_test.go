@@ -56,6 +56,8 @@ var allowed = map[string][]string{
 	"controlplane/model":     {},
 	"controlplane/translate": {"api/xds", "controlplane/model"},
 	"controlplane/source":    {"api/v1alpha1", "controlplane/model"},
+	"controlplane/condition": {"api/xds", "controlplane/model", "controlplane/translate"},
+	"controlplane/status":    {"controlplane/condition", "controlplane/model"},
 	"controlplane/issue":     {"controlplane/model", "identity/..."},
 	"controlplane/serve":     {"api/xds", "controlplane/translate"},
 	"controlplane/plane":     {"api/admin", "api/xds", "controlplane/..."},
@@ -94,7 +96,7 @@ type ban struct {
 	reason string
 }
 
-var pure = []string{"dataplane/state", "dataplane/plan", "controlplane/model", "controlplane/translate"}
+var pure = []string{"dataplane/state", "dataplane/plan", "controlplane/model", "controlplane/translate", "controlplane/condition"}
 
 var bans = []ban{
 	{scope: []string{"dataplane/..."}, target: module + "controlplane/...", tests: true,
