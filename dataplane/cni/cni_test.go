@@ -167,7 +167,7 @@ func TestChainAndRemoveLeaveTheFileAsItWas(t *testing.T) {
 		t.Error("keeping again changed the file")
 	}
 	left, err := Left(r.o.ConfDir, r.o.BinDir)
-	if err != nil || len(left) != 2 {
+	if err != nil || len(left) != 3 {
 		t.Errorf("left %q, %v", left, err)
 	}
 	removed, err := Remove(r.o.ConfDir, r.o.BinDir)
@@ -227,7 +227,7 @@ func TestSinglePluginIsWrapped(t *testing.T) {
 	r.write("10-lone.conf", singleConf)
 	r.eventually("wrapped again", r.chained("bridge"))
 	r.write("10-a.conflist", conflist)
-	r.eventually("a list is chained, and the wrapper goes", r.chained("ptp", "portmap"))
+	r.eventually("a list is chained", r.chained("ptp", "portmap"))
 	if _, err := Remove(r.o.ConfDir, r.o.BinDir); err != nil {
 		t.Fatal(err)
 	}
@@ -237,19 +237,56 @@ func TestSomebodyWhoWritesWithoutEndIsNotFought(t *testing.T) {
 	r := newRig(t)
 	k := r.keeper()
 	start := time.Now()
-	for i := range 3 * maxRepairs {
-		r.write("10-main.conflist", conflist)
-		k.keep(start.Add(time.Duration(i) * time.Millisecond))
+	fight := func(alone bool) {
+		for i := range 3 * maxRepairs {
+			r.write("10-main.conflist", conflist)
+			if alone { // it removes what others have
+				if err := removeFile(filepath.Join(r.o.ConfDir, wrapper)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			k.keep(start.Add(time.Duration(i) * time.Millisecond))
+		}
+		if r.read("10-main.conflist") != conflist {
+			t.Error("repairs are not bounded")
+		}
+		start = start.Add(2 * repairWindow)
 	}
-	if r.read("10-main.conflist") != conflist {
-		t.Error("repairs are not bounded")
+	fight(false)
+	if !r.chained("ptp", "portmap")() || len(k.Problems()) != 0 {
+		t.Errorf("while only the file is fought for: %v, problems %v", r.types(), k.Problems())
 	}
+	fight(true)
 	if p := k.Problems(); len(p) != 1 || p[0].Reason != "CNIRewritten" {
 		t.Errorf("problems are %+v", p)
 	}
-	k.keep(start.Add(2 * repairWindow))
+	k.keep(start)
 	if !r.chained("ptp", "portmap")() || len(k.Problems()) != 0 {
 		t.Errorf("once that is over: %v, problems %v", r.types(), k.Problems())
+	}
+}
+
+// A node starts, and its network plugin writes its file before any agent runs.
+func TestChainOutlivesARewriteWithoutAgent(t *testing.T) {
+	r := newRig(t)
+	r.write("10-main.conflist", conflist)
+	r.keeper().keep(time.Now())
+	r.write("10-main.conflist", conflist)
+	if !r.chained("ptp", "portmap")() {
+		t.Errorf("the runtime would call %v", r.types())
+	}
+}
+
+// A network plugin that tolerates no file but its own is chained in that.
+func TestChainOutlivesTheRemovalOfTheCopy(t *testing.T) {
+	r := newRig(t)
+	r.write("10-main.conflist", conflist)
+	r.keeper().keep(time.Now())
+	if err := removeFile(filepath.Join(r.o.ConfDir, wrapper)); err != nil {
+		t.Fatal(err)
+	}
+	if !r.chained("ptp", "portmap")() {
+		t.Errorf("the runtime would call %v", r.types())
 	}
 }
 

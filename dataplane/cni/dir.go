@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// wrapper is the file that makes a list of a single plugin.
+	// wrapper is Heddle's own file, which runtimes read before the others: what
+	// the network plugin has in its file, and the entry.
 	wrapper = "00-heddle.conflist"
 	// maxConf bounds a file of the configuration directory, in bytes.
 	maxConf = 1 << 20
@@ -46,73 +47,79 @@ func files(dir string) ([]string, error) {
 // errNoNetwork: the runtime has no network yet, so no pod can start.
 var errNoNetwork = errors.New("there is no CNI configuration yet")
 
-// chain brings the entry to where the runtime looks. It returns the file that
-// has it, and whether anything had to be written.
+// chain brings the entry to where the runtime looks. It returns the file of the
+// network plugin, and whether anything had to be written. What is to be read
+// first is a copy of that file with the entry: when another program writes its
+// own again, after the node has started or at any other time, the copy is still
+// there and no pod gets by. The file itself has the entry too, for those who
+// want theirs to be the only one and remove the copy. One of the two is enough.
 func chain(dir string, entry []byte, mayWrite func() bool) (file string, wrote bool, err error) {
 	names, err := files(dir)
 	if err != nil {
 		return "", false, err
 	}
+	copied := filepath.Join(dir, wrapper)
 	if len(names) == 0 {
-		// Alone, the wrapper would be a network that is gone.
-		return "", false, errors.Join(errNoNetwork, removeFile(filepath.Join(dir, wrapper)))
+		// Alone, the copy would be a network that is gone.
+		return "", false, errors.Join(errNoNetwork, removeFile(copied))
 	}
 	path := filepath.Join(dir, names[0])
 	text, err := disk.Read(path, maxConf)
 	if err != nil {
 		return path, false, fmt.Errorf("reading %s: %w", path, err)
 	}
-	if filepath.Ext(path) != ".conflist" {
-		return chainSingle(dir, names[0], text, entry, mayWrite)
+	list := filepath.Ext(path) == ".conflist"
+	want, err := chained(text, entry, list)
+	if err != nil {
+		return path, false, fmt.Errorf("the runtime cannot use %s, the first file of its directory: %w; correct or remove it", path, err)
+	}
+	first := names[0] > wrapper // the copy is read before
+	if !first && !list {
+		return path, false, fmt.Errorf("%s holds a single plugin and sorts before %s: rename it, as to 10-%s", path, wrapper, names[0])
+	}
+	var copyErr, ownErr error
+	if first {
+		var did bool
+		did, copyErr = write(copied, want, mayWrite)
+		wrote = wrote || did
+	}
+	if list && !bytes.Equal(text, want) {
+		if ownErr = errTooOften; mayWrite() {
+			ownErr, wrote = replace(path, text, want), true
+		}
+	}
+	switch {
+	case first && copyErr == nil, list && ownErr == nil:
+		return path, wrote, nil
+	}
+	return path, wrote, errors.Join(copyErr, ownErr)
+}
+
+// chained is the text of a list of the plugins in text, with entry.
+func chained(text, entry []byte, list bool) ([]byte, error) {
+	if !list {
+		return wrap(text, entry)
 	}
 	l, err := parse(text)
 	if err != nil {
-		return path, false, unusable(path, err)
+		return nil, err
 	}
 	if l.others() == 0 {
-		return path, false, unusable(path, errNoPlugin)
+		return nil, errNoPlugin
 	}
-	want := l.with(entry)
-	if bytes.Equal(want, text) {
-		return path, false, removeFile(filepath.Join(dir, wrapper))
-	}
-	if !mayWrite() {
-		return path, false, errTooOften
-	}
-	if err := replace(path, text, want); err != nil {
-		return path, false, err
-	}
-	return path, true, removeFile(filepath.Join(dir, wrapper))
+	return l.with(entry), nil
 }
 
-func unusable(path string, err error) error {
-	return fmt.Errorf("the runtime cannot use %s, the first file of its directory: %w; correct or remove it", path, err)
-}
-
-// chainSingle wraps a file that holds one plugin.
-func chainSingle(dir, name string, text, entry []byte, mayWrite func() bool) (file string, wrote bool, err error) {
-	path := filepath.Join(dir, wrapper)
-	if name < wrapper {
-		return path, false, fmt.Errorf("%s holds a single plugin and sorts before %s: rename it, as to 10-%s", filepath.Join(dir, name), wrapper, name)
-	}
-	want, err := wrap(text, entry)
-	if err != nil {
-		return path, false, unusable(filepath.Join(dir, name), err)
-	}
+// write gives a file of Heddle's own its text, if it has another or none.
+func write(path string, want []byte, mayWrite func() bool) (wrote bool, err error) {
 	now, err := disk.Read(path, maxConf)
 	if err == nil && bytes.Equal(now, want) {
-		return path, false, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return path, false, fmt.Errorf("reading %s: %w", path, err)
+		return false, nil
 	}
 	if !mayWrite() {
-		return path, false, errTooOften
+		return false, errTooOften
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return path, true, put(path, want, 0o600, os.Geteuid(), os.Getegid(), always)
-	}
-	return path, true, replace(path, now, want)
+	return true, put(path, want, 0o600, os.Geteuid(), os.Getegid(), always)
 }
 
 // fresh ends the name of a file that is being written; runtimes do not read it.

@@ -310,9 +310,7 @@ func TestCleanLeavesNothing(t *testing.T) {
 	if _, err := os.Stat(r.config.StateDir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("state directory: %v", err)
 	}
-	if !s.reachesNode() {
-		t.Error("the pod does not reach the node any more")
-	}
+	r.eventually("the pod reaches the node", s.reachesNode)
 }
 
 // address is what the network plugin gave the pod.

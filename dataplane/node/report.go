@@ -208,8 +208,9 @@ func (n *Node) Forget(ctx context.Context, r api.PodRequest) (bool, error) {
 	key := gone.Key()
 	for {
 		s, changed := n.seen()
-		if _, listed := s.member(key); !listed {
-			return true, nil
+		m, listed := s.member(key)
+		if again, known := n.pods.Find(r.Namespace, r.Name); !listed || known && m.Cookie == again.Cookie {
+			return true, nil // it is gone, or was announced anew meanwhile
 		}
 		select {
 		case <-changed:
