@@ -57,7 +57,7 @@ func (a *app) clustered(ctx context.Context) (*targets, error) {
 // agentIn asks an agent through a program in its pod.
 func agentIn(c *kube.Cluster, pod *kube.Pod) target {
 	dial := func(ctx context.Context) (net.Conn, error) { return c.Connect(ctx, pod, "/heddled", "admin") }
-	return target{Agent: client.AgentOver(place(pod), dial), node: pod.Node, down: pod.Down}
+	return target{Agent: client.AgentOver(place(pod), dial), node: pod.Node, pod: pod.Name, down: pod.Down}
 }
 
 func controllerIn(c *kube.Cluster, pod *kube.Pod) replica {

@@ -22,8 +22,9 @@ type statusReport struct {
 	Controller *admin.ControllerStatus `json:"controller,omitempty"`
 	Replicas   []replicaReport         `json:"replicas,omitempty"` // in a cluster
 	Nodes      []nodeReport            `json:"nodes"`
-	Absent     []absent                `json:"absent,omitempty"` // nodes of a cluster that nothing is known of
-	Errors     []string                `json:"errors,omitempty"` // who could not be asked
+	Absent     []absent                `json:"absent,omitempty"`   // nodes of a cluster that nothing is known of
+	Unlisted   string                  `json:"unlisted,omitempty"` // why nodes without an agent are not known
+	Errors     []string                `json:"errors,omitempty"`   // who could not be asked
 	Healthy    bool                    `json:"healthy"`
 }
 
@@ -98,7 +99,8 @@ func (a *app) collect(ctx context.Context, t *targets) (*statusReport, error) {
 		case !errors.As(errs[i], &gone):
 			return nil, errs[i]
 		case t.cluster != nil:
-			report.Absent = append(report.Absent, absent{t.agents[i].node, errs[i].Error()})
+			reason := fmt.Sprintf("%s does not answer: %v", t.agents[i].pod, gone.Err)
+			report.Absent = append(report.Absent, absent{t.agents[i].node, reason})
 			report.Errors = append(report.Errors, errs[i].Error())
 		default:
 			report.Errors = append(report.Errors, errs[i].Error())

@@ -19,6 +19,7 @@ type replicaReport struct {
 	Pod     string `json:"pod"`
 	Version string `json:"version,omitempty"`
 	Nodes   int    `json:"nodes"`
+	Leads   bool   `json:"leads,omitempty"` // it writes the status of objects
 	Error   string `json:"error,omitempty"` // why it could not be asked
 }
 
@@ -46,22 +47,35 @@ func (r *statusReport) askControllers(ctx context.Context, t *targets) {
 		}
 		answers[i], errs[i] = c.Status(ctx)
 	})
+	leader := ""
 	if t.cluster != nil {
 		r.Replicas = []replicaReport{}
+		leader, _ = t.cluster.Leader(ctx) // whoever may not read leases can do without
 	}
 	for i, c := range t.controllers {
-		report := replicaReport{Pod: c.pod}
+		report := replicaReport{Pod: c.pod, Leads: c.pod != "" && c.pod == leader}
 		if errs[i] != nil {
 			report.Error = errs[i].Error()
 			r.Errors = append(r.Errors, report.Error)
 		} else {
 			report.Version, report.Nodes = answers[i].Version, len(answers[i].Nodes)
-			r.Controller = together(r.Controller, answers[i])
+			if report.Leads { // its word counts where they differ
+				r.Controller = together(answers[i], orNone(r.Controller))
+			} else {
+				r.Controller = together(r.Controller, answers[i])
+			}
 		}
 		if t.cluster != nil {
 			r.Replicas = append(r.Replicas, report)
 		}
 	}
+}
+
+func orNone(c *admin.ControllerStatus) *admin.ControllerStatus {
+	if c == nil {
+		return &admin.ControllerStatus{}
+	}
+	return c
 }
 
 // together adds what another replica says. A node that moved from one to the
@@ -99,7 +113,8 @@ func together(all, one *admin.ControllerStatus) *admin.ControllerStatus {
 func (r *statusReport) findUncovered(ctx context.Context, t *targets) {
 	nodes, err := t.cluster.Nodes(ctx)
 	if err != nil {
-		r.Errors = append(r.Errors, err.Error())
+		r.Unlisted = err.Error()
+		r.Errors = append(r.Errors, r.Unlisted)
 		return
 	}
 	for _, n := range nodes {
@@ -127,58 +142,71 @@ func (r *statusReport) compare() {
 	}
 }
 
+// maxRows bounds what is shown of a large cluster without --all.
+const maxRows = 40
+
 // renderCluster shows the controllers and a row for each node.
 func renderCluster(w io.Writer, r *statusReport, all bool, now time.Time) {
 	renderReplicas(w, r, now)
-	rows := &table{}
+	few := len(r.Nodes)+len(r.Absent) <= fewNodes
+	rows := &table{indent: "  "}
 	rows.row("NODE", "AGENT", "KERNEL", "CARRIED BY", "PODS", "RESOURCES", "LAST CHANGE", "REFUSED", "STATE")
-	all = all || len(r.Nodes)+len(r.Absent) <= fewNodes
-	bad := 0
+	ill := 0
 	for i := range r.Nodes {
 		n := &r.Nodes[i]
-		ill := len(nodeConcerns(n)) > 0
-		if ill {
-			bad++
+		bad := len(nodeConcerns(n)) > 0
+		if bad {
+			ill++
 		}
-		if ill || all {
+		if bad || all || few {
 			rows.row(n.Node, n.Version, n.Kernel, carriers(n.Mechanisms), fmt.Sprint(n.Pods), fmt.Sprint(n.Feed.Resources), since(now, n.Plan.Applied), number(n.Feed.Nacks), nodeState(n, now))
 		}
 	}
 	for _, n := range r.Absent {
 		rows.row(n.Node, "-", "-", "-", "-", "-", "-", "-", n.Reason)
 	}
-	fmt.Fprintf(w, "nodes       %d: %d well, %d with problems, %d without an answer; agents: %s\n", len(r.Nodes)+len(r.Absent), len(r.Nodes)-bad, bad, len(r.Absent), orDash(versions(r.Nodes)))
+	fmt.Fprintf(w, "nodes       %d: %d well, %d with problems, %d without an answer; agents: %s\n", len(r.Nodes)+len(r.Absent), len(r.Nodes)-ill, ill, len(r.Absent), orDash(versions(r.Nodes)))
+	more := 0
+	if !all {
+		more = max(len(rows.rows)-1-maxRows, 0)
+		rows.rows = rows.rows[:len(rows.rows)-more]
+	}
 	if len(rows.rows) > 1 {
 		fmt.Fprintln(w)
-		rows.indent = "  "
 		rows.write(w)
+	}
+	if more > 0 {
+		fmt.Fprintf(w, "  and %d more (--all)\n", more)
 	}
 	fmt.Fprintln(w)
 	renderVerdict(w, r, all)
 }
 
-// maxConcerns bounds the lines of a report about many nodes.
-const maxConcerns = 40
-
+// renderVerdict says what needs attention and has no row.
 func renderVerdict(w io.Writer, r *statusReport, all bool) {
 	if r.Healthy {
 		fmt.Fprintln(w, "healthy")
 		return
 	}
-	list := slices.DeleteFunc(concerns(r), func(c string) bool { // these have a row
-		return slices.ContainsFunc(r.Absent, func(a absent) bool { return c == a.concern() })
-	})
-	for i, c := range list {
-		if i == maxConcerns && !all {
-			fmt.Fprintf(w, "and %d more (--all)\n", len(list)-i)
-			break
+	var lines []string
+	for _, c := range concerns(r) {
+		if !slices.ContainsFunc(r.Absent, func(a absent) bool { return c == a.concern() }) {
+			lines = append(lines, "attention: "+c)
 		}
-		fmt.Fprintln(w, "attention:", c)
 	}
-	for _, e := range r.Errors {
-		if !slices.ContainsFunc(r.Absent, func(a absent) bool { return a.Reason == e }) {
-			fmt.Fprintln(w, "unreachable:", e)
+	for _, replica := range r.Replicas {
+		if replica.Error != "" {
+			lines = append(lines, "unreachable: "+replica.Error)
 		}
+	}
+	if r.Unlisted != "" {
+		lines = append(lines, "unreachable: "+r.Unlisted)
+	}
+	if more := len(lines) - maxRows; more > 0 && !all {
+		lines = append(lines[:maxRows], fmt.Sprintf("and %d more (--all)", more))
+	}
+	for _, l := range lines {
+		fmt.Fprintln(w, l)
 	}
 }
 
@@ -203,7 +231,11 @@ func renderReplicas(w io.Writer, r *statusReport, now time.Time) {
 			line(w, "replica", "%s: no answer", replica.Pod)
 			continue
 		}
-		line(w, "replica", "%s: %s, %s connected", replica.Pod, replica.Version, plural(replica.Nodes, "node"))
+		leads := ""
+		if replica.Leads {
+			leads = ", leads"
+		}
+		line(w, "replica", "%s: %s, %s connected%s", replica.Pod, replica.Version, plural(replica.Nodes, "node"), leads)
 	}
 	if r.Controller != nil {
 		renderProblems(w, r.Controller.Problems, now)

@@ -89,7 +89,7 @@ func (a *app) fill(ctx context.Context, t *targets, d *dump) {
 		d.json("status.json", report)
 		now := time.Now()
 		d.text("status.txt", func(w io.Writer) {
-			if t.cluster != nil {
+			if report.Replicas != nil {
 				renderCluster(w, report, true, now)
 				return
 			}

@@ -21,14 +21,17 @@ var everywhere = []kube.Resource{
 	{Group: "policy.heddle.io", Version: "v1alpha1", Name: "meshconfigs"},
 	{Group: "policy.heddle.io", Version: "v1alpha1", Name: "trafficpolicies"},
 	{Group: "policy.heddle.io", Version: "v1alpha1", Name: "externalservices"},
-	{Group: "gateway.networking.k8s.io", Version: "v1alpha2", Name: "tcproutes"},
-	{Group: "gateway.networking.k8s.io", Version: "v1alpha2", Name: "tlsroutes"},
+	{Group: "gateway.networking.k8s.io", Version: "v1", Name: "tcproutes"},
+	{Group: "gateway.networking.k8s.io", Version: "v1", Name: "tlsroutes"},
 	{Group: "gateway.networking.k8s.io", Version: "v1", Name: "httproutes"},
 	{Group: "gateway.networking.k8s.io", Version: "v1", Name: "grpcroutes"},
-	{Group: "gateway.networking.k8s.io", Version: "v1beta1", Name: "referencegrants"},
+	{Group: "gateway.networking.k8s.io", Version: "v1", Name: "referencegrants"},
 	{Version: "v1", Name: "nodes"},
 	{Version: "v1", Name: "namespaces"},
 }
+
+// older are the versions of kinds in clusters with an older Gateway API.
+var older = map[string]string{"tcproutes": "v1alpha2", "tlsroutes": "v1alpha2", "referencegrants": "v1beta1"}
 
 // ours are the kinds of Heddle's own namespace. Secrets and ConfigMaps are not
 // among them on purpose.
@@ -89,6 +92,10 @@ func within(namespace string, kinds []kube.Resource) []kube.Resource {
 func dumpObjects(ctx context.Context, d *dump, c *kube.Cluster, r kube.Resource) {
 	name := "cluster/" + strings.TrimPrefix(r.Namespace+"/", "/") + r.Name + ".json"
 	items, cut, err := c.List(ctx, r)
+	if version, ok := older[r.Name]; ok && kube.NoSuchKind(err) {
+		r.Version = version
+		items, cut, err = c.List(ctx, r)
+	}
 	switch {
 	case kube.NoSuchKind(err):
 		d.json(name, "the cluster does not have this kind of object")

@@ -41,6 +41,7 @@ func (a *app) box(progress func(string)) (*sandbox.Sandbox, error) {
 type target struct {
 	*client.Agent
 	node string // empty: only the agent knows
+	pod  string // in a cluster
 	down string // why it cannot be asked, where that is known beforehand
 }
 

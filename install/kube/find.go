@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
@@ -71,6 +72,23 @@ func (c *Cluster) AgentOn(ctx context.Context, node string) (*Pod, error) {
 // Controllers are the controller's pods.
 func (c *Cluster) Controllers(ctx context.Context) ([]Pod, error) {
 	return c.own(ctx, "controller", "")
+}
+
+// Leader is the pod of the controller that writes status, empty when none does.
+func (c *Cluster) Leader(ctx context.Context) (string, error) {
+	r := Resource{Group: "coordination.k8s.io", Version: "v1", Name: "leases", Namespace: c.system}
+	lease, err := object[coordinationv1.Lease](ctx, c, r, "heddle-controller")
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("find the controller that leads: %w", err)
+	case lease.Spec.HolderIdentity == nil:
+		return "", nil
+	}
+	// An identity is the pod's name, and perhaps "_" and something unique.
+	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	return pod, nil
 }
 
 // own finds pods of Heddle. While one is replaced a node has two: the one that

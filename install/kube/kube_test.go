@@ -112,6 +112,23 @@ func TestAgentsOneForEachNode(t *testing.T) {
 	}
 }
 
+func TestLeader(t *testing.T) {
+	const path = "/apis/coordination.k8s.io/v1/namespaces/heddle-system/leases/heddle-controller"
+	for text, want := range map[string]string{
+		`{"spec": {"holderIdentity": "heddle-controller-1_abc"}}`: "heddle-controller-1",
+		`{"spec": {"holderIdentity": "heddle-controller-1"}}`:     "heddle-controller-1",
+		`{"spec": {}}`: "",
+		"404":          "",
+	} {
+		if got, err := api(t, map[string]string{path: text}).Leader(t.Context()); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", text, got, err, want)
+		}
+	}
+	if _, err := api(t, map[string]string{path: "403"}).Leader(t.Context()); err == nil {
+		t.Error("no error without the right")
+	}
+}
+
 func TestConfigErrors(t *testing.T) {
 	dir := t.TempDir()
 	good := filepath.Join(dir, "good")
