@@ -107,6 +107,9 @@ func (m machine) preparePins(dir string) error {
 		if rel, err := filepath.Rel(m.bpffs, dir); err != nil || strings.HasPrefix(rel, "..") {
 			return fmt.Errorf("pins directory %s is not on a bpf file system (%s is not): choose a directory below %s, or mount one: mount -t bpf bpf %s", dir, parent, m.bpffs, parent)
 		}
+		if inContainer() {
+			return fmt.Errorf("no bpf file system at %s, and one that a container mounts ends with it: on the node run: mount -t bpf bpf %s (systemd does at boot)", m.bpffs, m.bpffs)
+		}
 		if err := unix.Mount("bpf", m.bpffs, "bpf", 0, "mode=0700"); err != nil {
 			return fmt.Errorf("no bpf file system at %s and it cannot be mounted: %w: as root run: mount -t bpf bpf %s", m.bpffs, err, m.bpffs)
 		}
@@ -115,6 +118,14 @@ func (m machine) preparePins(dir string) error {
 		return fmt.Errorf("create pins directory: %w", err)
 	}
 	return ownedPins(dir)
+}
+
+// inContainer reports whether this process has other mounts than the machine's
+// first process, as far as it can see that one.
+func inContainer() bool {
+	own, errOwn := os.Readlink("/proc/self/ns/mnt")
+	first, errFirst := os.Readlink("/proc/1/ns/mnt")
+	return errOwn == nil && errFirst == nil && own != first
 }
 
 // ownedPins refuses a directory that somebody else made or may write to, where
