@@ -40,7 +40,7 @@ scale: ## what 10,000 services and 100,000 endpoints cost (root); results in .bu
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...
 
-generate: ## BPF objects and protobuf code, with the pinned compilers
+generate: ## BPF objects, protobuf code and CRDs, with the pinned compilers
 	@.ci/setup generate
 	@go build -o .build/bin/ google.golang.org/protobuf/cmd/protoc-gen-go
 	go generate ./bpf ./api/...

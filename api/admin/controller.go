@@ -17,8 +17,8 @@ type ControllerStatus struct {
 
 // Source is where the objects come from.
 type Source struct {
-	Kind  string `json:"kind"` // dir
-	Path  string `json:"path,omitempty"`
+	Kind  string `json:"kind"`            // dir, or kubernetes
+	Path  string `json:"path,omitempty"`  // or the address of the API server
 	Error string `json:"error,omitempty"` // why it cannot be read now; the last good objects are in force
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
 
 	"heddle.io/heddle/controlplane/plane"
 	"heddle.io/heddle/identity/mtls"
@@ -16,6 +17,7 @@ import (
 type flags struct {
 	config    plane.Config
 	tls       mtls.Files
+	cluster   clusterFlags
 	logLevel  string
 	logFormat string
 }
@@ -32,28 +34,33 @@ TCPRoutes, and serves what follows from them as delta xDS. It can be stopped,
 killed and replaced at any time: nodes keep what they have, traffic does not
 notice.`,
 		Example: `  heddle-controller --source=dir:/etc/heddle/objects
+  heddle-controller --source=kubernetes --listen=0.0.0.0:15010
   heddle-controller --source=dir:./objects --listen=0.0.0.0:15010 --tls-cert=controller.pem --tls-key=controller.key --tls-ca=ca.pem`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("%w: unexpected argument %q; %s --help lists the flags", errUsage, args[0], c.CommandPath())
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
+		Args:          noArguments,
+		RunE:          func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; %s --help lists the flags", errUsage, err, c.CommandPath())
 	})
 	f.register(c.Flags())
+	c.AddCommand(admin(), health())
 	return c
+}
+
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: unexpected argument %q; %s --help lists the flags", errUsage, args[0], c.CommandPath())
+	}
+	return nil
 }
 
 func (f *flags) register(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	flags.StringVar(&f.config.Source, "source", plane.DefaultSource, "where the objects are: dir:PATH, a directory of YAML and JSON files")
+	flags.StringVar(&f.config.Source, "source", plane.DefaultSource, "where the objects are: kubernetes, or dir:PATH, a directory of YAML and JSON files")
+	f.cluster.register(flags)
 	flags.StringVar(&f.config.Listen, "listen", plane.DefaultListen, "where nodes connect: unix:///path or host:port")
 	flags.StringVar(&f.tls.Cert, "tls-cert", "", "certificate for nodes, PEM file; needed unless --listen is local")
 	flags.StringVar(&f.tls.Key, "tls-key", "", "key of the certificate, PEM file")
@@ -71,6 +78,7 @@ func (f *flags) run(c *cobra.Command) error {
 	}
 	config := f.config
 	config.Log, config.Version = log, version()
+	klog.SetSlogLogger(log) // what Kubernetes' own packages have to say
 	if f.tls != (mtls.Files{}) {
 		if f.tls.Cert == "" || f.tls.Key == "" || f.tls.CA == "" {
 			return fmt.Errorf("%w: --tls-cert, --tls-key and --tls-ca go together", errUsage)
@@ -80,6 +88,11 @@ func (f *flags) run(c *cobra.Command) error {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 		config.TLS, config.TLSErr = credentials.Server(), credentials.Err
+	}
+	if config.Source == plane.Kubernetes {
+		if config.Cluster, err = f.cluster.load(); err != nil {
+			return err
+		}
 	}
 	p, err := plane.New(c.Context(), config)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heddle.io/heddle/install/client"
+	"heddle.io/heddle/install/kube"
 	"heddle.io/heddle/install/sandbox"
 )
 
@@ -42,7 +43,9 @@ type app struct {
 	controller string // socket
 	sandbox    string // name
 	sandboxDir string
-	started    bool // the command line was understood
+	kube       kube.Options
+	system     string // namespace of Heddle in a cluster
+	started    bool   // the command line was understood
 }
 
 // problem is an outcome that the output has told already: only the exit code
@@ -131,6 +134,9 @@ is refused, 2 the command line is wrong, 3 nobody can be reached.`,
 	f.StringVar(&a.sandbox, "sandbox", "", "name of a sandbox")
 	f.StringVar(&a.sandboxDir, "sandbox-dir", "", "directory of the sandbox (default /run/NAME-sandbox)")
 	_ = f.MarkHidden("sandbox-dir")
+	f.StringVar(&a.kube.Kubeconfig, "kubeconfig", "", "kubeconfig of a cluster (default $KUBECONFIG, then ~/.kube/config)")
+	f.StringVar(&a.kube.Context, "context", "", "context of the kubeconfig")
+	f.StringVar(&a.system, "system-namespace", kube.SystemNamespace, "namespace of Heddle in the cluster")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.demoCommand(), a.sandboxCommand(),

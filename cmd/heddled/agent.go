@@ -14,7 +14,7 @@ import (
 // agentFlags are the flags of `heddled agent`.
 type agentFlags struct {
 	config    node.Config
-	tls       tlsFiles
+	link      link
 	logLevel  string
 	logFormat string
 }
@@ -29,7 +29,8 @@ func agent() *cobra.Command {
 The agent keeps no connection in its hands: it can be stopped, killed and
 replaced while pods talk. What it programmed stays pinned in the kernel.`,
 		Example: `  heddled agent --node=$(hostname)
-  heddled agent --node=worker-1 --server=controller.example:15010 --tls-cert=node.pem --tls-key=node.key --tls-ca=ca.pem`,
+  heddled agent --node=worker-1 --server=controller.example:15010 --tls-cert=node.pem --tls-key=node.key --tls-ca=ca.pem
+  heddled agent --node=worker-1 --server=endpoints:heddle-system/heddle-controller:xds --server-ca=ca.pem --token-file=token`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
@@ -40,10 +41,8 @@ replaced while pods talk. What it programmed stays pinned in the kernel.`,
 func (f *agentFlags) register(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.StringVar(&f.config.Node, "node", "", "name of this node, as the control plane knows it (required)")
-	flags.StringVar(&f.config.Server, "server", node.DefaultServer, "control plane: unix:///path or host:port")
-	flags.StringVar(&f.tls.cert, "tls-cert", "", "certificate for the control plane, PEM file")
-	flags.StringVar(&f.tls.key, "tls-key", "", "key of the certificate, PEM file")
-	flags.StringVar(&f.tls.ca, "tls-ca", "", "certificates that the control plane's is checked against, PEM file")
+	flags.StringVar(&f.config.Server, "server", node.DefaultServer, "control plane: unix:///path, host:port, or endpoints:NAMESPACE/SERVICE:PORT, which asks the API server for its addresses")
+	f.link.register(flags)
 	f.registerPlaces(flags)
 	f.registerCNI(flags, "", "")
 	flags.StringVar(&f.config.Zone, "zone", "", "zone of this node (default what the control plane says)")
@@ -69,7 +68,7 @@ func (f *agentFlags) run(c *cobra.Command) error {
 	config := f.config
 	config.Log = log
 	config.Version = version()
-	if config.TLS, err = f.tls.load(config.Server); err != nil {
+	if err := f.link.open(&config); err != nil {
 		return err
 	}
 	n, err := node.New(c.Context(), config)

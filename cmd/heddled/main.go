@@ -72,7 +72,7 @@ func root() *cobra.Command {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; %s --help lists the flags", errUsage, err, c.CommandPath())
 	})
-	c.AddCommand(agent(), clean())
+	c.AddCommand(agent(), clean(), admin(), health())
 	return c
 }
 

@@ -41,6 +41,7 @@ func TestExitCodes(t *testing.T) {
 		"unknown command":   {[]string{"proxy"}, exitUsage, "unexpected argument"},
 		"help":              {[]string{"agent", "--help"}, 0, "--max-endpoints"},
 		"version":           {[]string{"--version"}, 0, "heddled version"},
+		"no admin socket":   {[]string{"admin", "--socket=" + filepath.Join(dir, "none")}, exitFailed, "--socket"},
 		"unknown flag":      {[]string{"agent", "--nodes=x"}, exitUsage, "unknown flag"},
 		"not a number":      {[]string{"agent", "--max-pods=many"}, exitUsage, "max-pods"},
 		"argument":          {[]string{"agent", "n1"}, exitUsage, "unexpected argument"},

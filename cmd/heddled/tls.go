@@ -15,24 +15,24 @@ type tlsFiles struct {
 }
 
 // load returns the TLS configuration for the control plane at server, nil
-// without files.
-func (f tlsFiles) load(server string) (*tls.Config, error) {
+// without files, and what tells why newer files cannot be used.
+func (f tlsFiles) load(server string) (*tls.Config, func() error, error) {
 	if f == (tlsFiles{}) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if f.cert == "" || f.key == "" || f.ca == "" {
-		return nil, fmt.Errorf("%w: --tls-cert, --tls-key and --tls-ca go together", errUsage)
+		return nil, nil, fmt.Errorf("%w: --tls-cert, --tls-key and --tls-ca go together", errUsage)
 	}
 	if strings.HasPrefix(server, "unix:") {
-		return nil, fmt.Errorf("%w: the --tls-* flags do not apply to the unix socket %s", errUsage, server)
+		return nil, nil, fmt.Errorf("%w: the --tls-* flags do not apply to the unix socket %s", errUsage, server)
 	}
 	host, _, err := net.SplitHostPort(server)
 	if err != nil {
-		return nil, fmt.Errorf("%w: --server=%q is neither unix:///path nor host:port", errUsage, server)
+		return nil, nil, fmt.Errorf("%w: --server=%q is neither unix:///path nor host:port", errUsage, server)
 	}
 	credentials, err := mtls.Load(mtls.Files{Cert: f.cert, Key: f.key, CA: f.ca})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errUsage, err)
+		return nil, nil, fmt.Errorf("%w: %w", errUsage, err)
 	}
-	return credentials.Client(host), nil
+	return credentials.Client(host), credentials.Err, nil
 }

@@ -16,7 +16,14 @@ type Snapshot struct {
 	Pods       map[Key]*Pod
 	Services   map[Key]*Service
 	Slices     map[Key]*Slice
-	Routes     map[Key]*Route
+	Routes     map[Key]*Route // TCPRoutes
+	TLSRoutes  map[Key]*Route
+	HTTPRoutes map[Key]*Route
+	GRPCRoutes map[Key]*Route
+	Policies   map[Key]*TrafficPolicy
+	Externals  map[Key]*External
+	Grants     map[Key]*Grant
+	Mesh       *MeshConfig // nil: every setting has its default
 }
 
 // Key names an object within a namespace.
@@ -189,14 +196,37 @@ const (
 	Ready
 )
 
-// Route is a TCPRoute.
+// RouteKind is the kind of a route.
+type RouteKind uint8
+
+// The kinds, the one that gives way to the others first (GEP-1294).
+const (
+	TCPRoute RouteKind = iota
+	TLSRoute
+	HTTPRoute
+	GRPCRoute
+)
+
+// String returns the kind as it is written in objects.
+func (k RouteKind) String() string {
+	return [...]string{"TCPRoute", "TLSRoute", "HTTPRoute", "GRPCRoute"}[k]
+}
+
+// Route is a route. Of HTTPRoutes and GRPCRoutes, which are not programmed, only
+// the parents are here.
 type Route struct {
 	Key
-	Created  time.Time // zero: unknown, which is before everything
-	Parents  []Parent
-	Rules    int // how many it has
-	Backends []Backend
+	Kind       RouteKind
+	Generation int64     // metadata.generation; 0: it has none
+	Created    time.Time // zero: unknown, which is before everything
+	Parents    []Parent
+	Hostnames  []string // of a TLSRoute: the server names that it is for
+	Rules      int      // how many it has
+	Backends   []Backend
 }
+
+// Object returns "TCPRoute shop/canary".
+func (r *Route) Object() string { return r.Kind.String() + " " + r.Key.String() }
 
 // Parent is a Service that a route attaches to. References to anything else
 // belong to others and are left out.
@@ -219,6 +249,9 @@ type Problem struct {
 	Object string // "TCPRoute shop/canary", "file routes.yaml"
 	Reason string // stable code, CamelCase
 	Detail string // what is wrong and what to do about it
+	// Parent is the parent of a route, or the target of a policy, that it is about;
+	// zero: the object as a whole.
+	Parent Parent
 }
 
 // Compare orders problems by object, reason and detail.

@@ -52,6 +52,13 @@ func (p *Plane) handler() http.Handler {
 	mux.Handle("/v1/status", get(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, p.status())
 	})))
+	mux.Handle("/v1/ready", get(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := p.ready(); err != nil {
+			fail(w, http.StatusServiceUnavailable, err)
+			return
+		}
+		reply(w, http.StatusOK, struct{}{})
+	})))
 	mux.Handle("/metrics", get(promhttp.HandlerFor(p.metrics.registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 2, Timeout: adminTimeout,
 	})))

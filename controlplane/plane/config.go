@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"k8s.io/client-go/rest"
 )
 
 // Config says what to read and where to serve it.
@@ -24,9 +26,23 @@ type Config struct {
 	TLS    *tls.Config
 	TLSErr func() error
 
+	// Cluster is where the controller itself runs, with Source kubernetes: nodes
+	// are then recognised by their tokens, and Listen needs no TLS of its own.
+	Cluster *Cluster
+
 	Version string
 	Log     *slog.Logger // nil discards
 }
+
+// Cluster is a Kubernetes cluster, and what of it is Heddle's own.
+type Cluster struct {
+	API       *rest.Config
+	Namespace string // of the controller and the agents
+	Pod       string // of this controller
+}
+
+// Kubernetes is the Source that reads the objects of Cluster.
+const Kubernetes = "kubernetes"
 
 // ErrConfig is wrapped by what is wrong with a Config, ErrEnvironment by what
 // does not fit on this machine.
@@ -43,8 +59,8 @@ func (c *Config) Validate() error {
 	var bad []error
 	reject := func(format string, args ...any) { bad = append(bad, fmt.Errorf(format, args...)) }
 
-	if path, ok := strings.CutPrefix(c.Source, "dir:"); !ok || path == "" {
-		reject("--source=%q must be dir:PATH, a directory of YAML and JSON files", c.Source)
+	if err := c.checkSource(); err != nil {
+		bad = append(bad, err)
 	}
 	if !filepath.IsAbs(c.StateDir) {
 		reject("--state-dir=%q must be an absolute path", c.StateDir)
@@ -74,6 +90,24 @@ func (c *Config) Validate() error {
 	return fmt.Errorf("%w: %w", ErrConfig, errors.Join(bad...))
 }
 
+func (c *Config) checkSource() error {
+	if c.Source == Kubernetes {
+		switch {
+		case c.Cluster == nil:
+			return errors.New("--source=kubernetes needs a cluster")
+		case c.Cluster.Namespace == "" || c.Cluster.Pod == "":
+			return errors.New("--source=kubernetes needs --namespace and --pod-name")
+		case c.TLS != nil:
+			return errors.New("with --source=kubernetes the controller issues its own certificate: the --tls-* flags are not used")
+		}
+		return nil
+	}
+	if path, ok := strings.CutPrefix(c.Source, "dir:"); !ok || path == "" {
+		return fmt.Errorf("--source=%q must be kubernetes, or dir:PATH, a directory of YAML and JSON files", c.Source)
+	}
+	return nil
+}
+
 func checkSocket(flag, value string) error {
 	path, ok := strings.CutPrefix(value, "unix://")
 	if !ok || !filepath.IsAbs(path) {
@@ -97,7 +131,7 @@ func (c *Config) checkAddress() error {
 	} else if n == 0 {
 		return fmt.Errorf("--listen=%q: nodes have to know the port, give one", c.Listen)
 	}
-	if c.TLS == nil && !loopback(host) {
+	if c.TLS == nil && c.Cluster == nil && !loopback(host) {
 		return fmt.Errorf("--listen=%q can be reached from other machines and there is no TLS: give --tls-cert, --tls-key and --tls-ca, or listen on 127.0.0.1, [::1] or a unix socket", c.Listen)
 	}
 	return nil

@@ -39,6 +39,10 @@ var (
 	encoded   = describe("heddle_controller_resources_encoded_total", "Resources encoded; each once, however many nodes get it.")
 	sent      = describe("heddle_controller_resources_sent_total", "Resources sent to nodes.")
 	acks      = describe("heddle_controller_acks_total", "Responses that nodes accepted.")
+	refused   = describe("heddle_controller_streams_refused_total", "Streams that were refused because nobody knew that they are a node's, by reason.", "reason")
+	leading   = describe("heddle_controller_leading", "1 while this controller writes the status of objects.")
+	written   = describe("heddle_controller_status_writes_total", "Statuses of objects that were written.")
+	unwritten = describe("heddle_controller_status_failures_total", "Attempts to write a status that failed.")
 	nacks     = describe("heddle_controller_nacks_total", "Responses with a resource that a node refused.")
 )
 
@@ -49,7 +53,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 type collector struct{ p *Plane }
 
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, sourceUp, objectsBy, problems, nodes, batches, encoded, sent, acks, nacks} {
+	for _, d := range []*prometheus.Desc{buildInfo, sourceUp, objectsBy, problems, nodes, batches, encoded, sent, acks, nacks, refused, leading, written, unwritten} {
 		out <- d
 	}
 }
@@ -84,4 +88,15 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	counter(sent, totals.Sent)
 	counter(acks, totals.Acks)
 	counter(nacks, totals.Nacks)
+	writes, failures, leads := c.p.cluster.wrote()
+	counter(written, writes)
+	counter(unwritten, failures)
+	up = 0
+	if leads {
+		up = 1
+	}
+	gauge(leading, up)
+	for reason, n := range c.p.cluster.refused() {
+		out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), reason)
+	}
 }

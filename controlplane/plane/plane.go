@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,21 +29,31 @@ type Plane struct {
 	log     *slog.Logger
 	started time.Time
 
-	source *source.Directory
-	server *serve.Server
-	grpc   *grpc.Server
-	xds    net.Listener
-	admin  net.Listener
+	source  objectSource
+	cluster *cluster // nil: none
+	server  *serve.Server
+	grpc    *grpc.Server
+	xds     net.Listener
+	admin   net.Listener
 
 	endStreams context.CancelFunc
+	recorded   atomic.Uint64 // calls of record
 	metrics    *metrics
 
 	mu struct {
 		sync.Mutex
-		source    source.Update   // the newest
-		translate []model.Problem // of what is served
+		source    source.Update     // the newest
+		translate []model.Problem   // of what is served
+		snapshot  *model.Snapshot   // that is served; nil: none yet
+		result    *translate.Result // likewise
 		since     map[cause]time.Time
 	}
+}
+
+// objectSource is where the objects come from.
+type objectSource interface {
+	Run(ctx context.Context) // until ctx ends
+	Updates() <-chan source.Update
 }
 
 // New opens the sockets, so that what is wrong with them shows at once. After an
@@ -64,22 +75,55 @@ func New(ctx context.Context, c Config) (*Plane, error) {
 		p.admin.Close()
 		return nil, err
 	}
+	if err := p.open(); err != nil {
+		p.admin.Close()
+		p.xds.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// open makes the parts.
+func (p *Plane) open() error {
+	c := p.c
+	options := serve.GRPCOptions()
+	switch {
+	case c.Cluster != nil:
+		var err error
+		if p.cluster, err = p.newCluster(c.Cluster); err != nil {
+			return err
+		}
+		options = append(options, p.cluster.options()...)
+	case c.TLS != nil:
+		options = append(options, grpc.Creds(credentials.NewTLS(c.TLS)))
+	}
+	if err := p.openSource(); err != nil {
+		return err
+	}
 	streams, end := context.WithCancel(context.Background())
 	p.endStreams = end
 	p.server = serve.New(streams, 0)
-	options := serve.GRPCOptions()
-	if c.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(c.TLS)))
-	}
 	p.grpc = grpc.NewServer(options...)
 	p.server.Register(p.grpc)
+	p.metrics = newMetrics(p)
+	return nil
+}
+
+func (p *Plane) openSource() error {
+	if p.c.Source == Kubernetes {
+		objects, err := source.NewKubernetes(p.c.Cluster.API, p.log)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		p.source = objects
+		return nil
+	}
 	p.source = source.New(source.Options{
-		Path:     strings.TrimPrefix(c.Source, "dir:"),
-		StateDir: c.StateDir,
+		Path:     strings.TrimPrefix(p.c.Source, "dir:"),
+		StateDir: p.c.StateDir,
 		Log:      p.log,
 	})
-	p.metrics = newMetrics(p)
-	return p, nil
+	return nil
 }
 
 // Run serves until ctx ends, then ends the streams and returns nil. It returns
@@ -97,6 +141,9 @@ func (p *Plane) Run(ctx context.Context) error {
 	}
 	running.Go(func() { p.source.Run(ctx) })
 	running.Go(func() { p.follow(ctx) })
+	if p.cluster != nil {
+		running.Go(func() { p.cluster.run(ctx) })
+	}
 	run("serving nodes on "+p.c.Listen, func() error { return p.grpc.Serve(limit(p.xds, maxConnections)) })
 	run("admin socket "+p.c.Admin, func() error { return p.serveAdmin(ctx) })
 
@@ -151,6 +198,9 @@ func (p *Plane) follow(ctx context.Context) {
 				p.log.Info("serving", "resources", len(result.Resources), "after", time.Since(p.started).Round(time.Millisecond))
 			}
 			served = u.Snapshot
+			p.mu.Lock()
+			p.mu.snapshot, p.mu.result = u.Snapshot, result
+			p.mu.Unlock()
 		}
 		p.record(u, problems, time.Now())
 	}

@@ -2,6 +2,7 @@ package plane
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ const maxLogged = 20
 func (p *Plane) record(u source.Update, translated []model.Problem, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.recorded.Add(1)
 	p.mu.source, p.mu.translate = u, translated
 	since := make(map[cause]time.Time)
 	logged := 0
@@ -61,7 +63,7 @@ func (p *Plane) status() admin.ControllerStatus {
 	s := admin.ControllerStatus{
 		Version: p.c.Version,
 		Started: p.started,
-		Source:  admin.Source{Kind: "dir", Path: strings.TrimPrefix(p.c.Source, "dir:")},
+		Source:  p.sourceStatus(),
 		Objects: objects(u.Snapshot),
 		Nodes:   []admin.ConnectedNode{},
 		Batches: totals.Batches,
@@ -94,11 +96,36 @@ func (p *Plane) status() admin.ControllerStatus {
 	return s
 }
 
+func (p *Plane) sourceStatus() admin.Source {
+	if p.c.Source == Kubernetes {
+		return admin.Source{Kind: Kubernetes, Path: p.c.Cluster.API.Host}
+	}
+	return admin.Source{Kind: "dir", Path: strings.TrimPrefix(p.c.Source, "dir:")}
+}
+
+// ready tells why nodes cannot be served yet; nil: they can.
+func (p *Plane) ready() error {
+	p.mu.Lock()
+	serving := p.mu.result != nil
+	p.mu.Unlock()
+	switch {
+	case !serving:
+		return errors.New("the objects were not read yet")
+	case p.cluster != nil && !p.cluster.authority.Ready():
+		return errors.New("the controller has no certificate yet")
+	}
+	return nil
+}
+
 // problemsLocked returns the problems of objects, with the time since when each
 // is there.
 func (p *Plane) problemsLocked() []admin.Problem {
 	var out []admin.Problem
-	for _, problem := range slices.Concat(p.mu.source.Problems, p.mu.translate) {
+	all := slices.Concat(p.mu.source.Problems, p.mu.translate)
+	if p.cluster != nil {
+		all = append(all, p.cluster.problems()...)
+	}
+	for _, problem := range all {
 		out = append(out, admin.Problem{
 			Object: problem.Object, Reason: problem.Reason, Detail: problem.Detail,
 			Since: p.mu.since[cause{problem.Object, problem.Reason}],

@@ -22,6 +22,7 @@ import (
 type resources struct {
 	encoded atomic.Uint64 // resources encoded since start
 	batches atomic.Uint64 // calls of set
+	changes atomic.Uint64 // of what is served, or acknowledged
 
 	mu struct {
 		sync.Mutex
@@ -29,7 +30,10 @@ type resources struct {
 		tables    map[string]*table // by type URL, all of xds.Types
 		audiences map[string][]string
 		nodes     map[string]int // connected nodes -> streams
-		watches   map[*watch]bool
+		// acked is what nodes acknowledged last, by type: names with versions, the
+		// maps of views. It is kept for a node that is away: so is what it has.
+		acked   map[string]map[string]map[string]string
+		watches map[*watch]bool
 	}
 }
 
@@ -50,6 +54,7 @@ func newResources() *resources {
 	}
 	r.mu.nodes = make(map[string]int)
 	r.mu.watches = make(map[*watch]bool)
+	r.mu.acked = make(map[string]map[string]map[string]string)
 	return r
 }
 
@@ -73,6 +78,7 @@ func (r *resources) set(result *translate.Result) error {
 	}
 	r.mu.tables, r.mu.audiences, r.mu.ready = next, result.Audiences, true
 	r.batches.Add(1)
+	r.changes.Add(1)
 	r.wakeLocked()
 	r.retainLocked()
 	return nil
@@ -118,6 +124,11 @@ func (r *resources) retainLocked() {
 	for _, t := range r.mu.tables {
 		t.retain(nodes)
 	}
+	for node := range r.mu.acked {
+		if r.mu.audiences[node] == nil && r.mu.nodes[node] == 0 {
+			delete(r.mu.acked, node)
+		}
+	}
 }
 
 // audiencesLocked returns the audiences of a node. One that nobody knows has its
@@ -156,6 +167,7 @@ func (r *resources) CreateDeltaWatch(request *cache.DeltaRequest, subscription c
 		return func() {}, nil
 	}
 	w := &watch{request: request, known: subscription.ReturnedResources(), out: out}
+	r.acknowledgedLocked(request, w.known)
 	if r.mu.ready {
 		v := r.viewLocked(request)
 		d := &difference{}

@@ -66,7 +66,8 @@ type session struct {
 	nacks     uint64
 	bytes     uint64
 	lastNack  *Nack
-	refused   map[string]bool // by type URL
+	refused   map[string]bool   // by type URL
+	nonces    map[string]string // of the last response of each type
 }
 
 func newSessions(r *resources, most int) *sessions {
@@ -82,7 +83,7 @@ func (s *sessions) OnDeltaStreamOpen(_ context.Context, id int64, _ string) erro
 	if len(s.mu.byID) >= s.most {
 		return status.Errorf(codes.ResourceExhausted, "this controller has %d streams already, which is its limit", s.most)
 	}
-	s.mu.byID[id] = &session{connected: time.Now(), types: make(map[string]bool), refused: make(map[string]bool)}
+	s.mu.byID[id] = &session{connected: time.Now(), types: make(map[string]bool), refused: make(map[string]bool), nonces: make(map[string]string)}
 	return nil
 }
 
@@ -105,6 +106,9 @@ func (s *sessions) OnStreamDeltaRequest(id int64, request *discovery.DeltaDiscov
 	joined, err := session.check(request)
 	if err == nil {
 		s.countLocked(session, request)
+		if nonce := request.ResponseNonce; nonce != "" && nonce != session.nonces[request.TypeUrl] {
+			request.ResponseNonce = overtaken
+		}
 	}
 	s.mu.Unlock()
 	if joined {
@@ -179,6 +183,7 @@ func (s *sessions) OnStreamDeltaResponse(id int64, _ *discovery.DeltaDiscoveryRe
 	defer s.mu.Unlock()
 	if session := s.mu.byID[id]; session != nil {
 		session.bytes += size
+		session.nonces[response.TypeUrl] = response.Nonce
 	}
 }
 

@@ -11,9 +11,11 @@ import (
 	"strconv"
 	"strings"
 
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"heddle.io/heddle/api/v1alpha1"
 	"heddle.io/heddle/controlplane/model"
 )
 
@@ -184,15 +186,40 @@ type reader struct {
 }
 
 var readers = map[string]reader{
-	namespaceKind: {[]string{"v1"}, false, readNamespace},
-	nodeKind:      {[]string{"v1"}, false, readNode},
-	podKind:       {[]string{"v1"}, true, readPod},
-	serviceKind:   {[]string{"v1"}, true, readService},
-	sliceKind:     {[]string{"discovery.k8s.io/v1"}, true, readSlice},
-	routeKind:     {[]string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"}, true, readRoute},
+	namespaceKind: {[]string{"v1"}, false, fromText(convertNamespace)},
+	nodeKind:      {[]string{"v1"}, false, fromText(convertNode)},
+	podKind:       {[]string{"v1"}, true, fromText(convertPod)},
+	serviceKind:   {[]string{"v1"}, true, fromText(convertService)},
+	sliceKind:     {[]string{"discovery.k8s.io/v1"}, true, fromText(convertSlice)},
+	tcpRouteKind:  {gatewayVersions("v1", "v1alpha2"), true, fromText(convertTCPRoute)},
+	tlsRouteKind:  {gatewayVersions("v1", "v1alpha3", "v1alpha2"), true, fromText(convertTLSRoute)},
+	httpRouteKind: {gatewayVersions("v1", "v1beta1"), true, fromText(convertHTTPRoute)},
+	grpcRouteKind: {gatewayVersions("v1"), true, fromText(convertGRPCRoute)},
+	grantKind:     {gatewayVersions("v1", "v1beta1"), true, fromText(convertGrant)},
+	meshKind:      {[]string{v1alpha1.GroupVersion.String()}, false, fromText(convertMeshConfig)},
+	policyKind:    {[]string{v1alpha1.GroupVersion.String()}, true, fromText(convertPolicy)},
+	externalKind:  {[]string{v1alpha1.GroupVersion.String()}, true, fromText(convertExternal)},
 }
 
-const readKinds = "Namespace, Node, Pod, Service, EndpointSlice and TCPRoute are read"
+const readKinds = "Namespace, Node, Pod, Service, EndpointSlice, TCPRoute, TLSRoute, HTTPRoute, GRPCRoute, ReferenceGrant, MeshConfig, TrafficPolicy and ExternalService are read"
+
+func gatewayVersions(versions ...string) []string {
+	for i, v := range versions {
+		versions[i] = gatewayv1.GroupName + "/" + v
+	}
+	return versions
+}
+
+// fromText reads what a conversion takes from JSON.
+func fromText[T any](convert func(*T) (*object, error)) func([]byte) (*object, error) {
+	return func(data []byte) (*object, error) {
+		in := new(T)
+		if err := strict(data, in); err != nil {
+			return nil, err
+		}
+		return convert(in)
+	}
+}
 
 // decodeObject reads one object. An error means that it has no name.
 func decodeObject(h header, data []byte, where string, before map[id]*object) (document, error) {

@@ -11,10 +11,14 @@ import (
 )
 
 const (
-	serviceText = `{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {%s}}`
-	podText     = `{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop}, %s}`
-	sliceText   = `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s, namespace: shop}, %s}`
-	routeText   = `{apiVersion: gateway.networking.k8s.io/v1, kind: TCPRoute, metadata: {name: r, namespace: shop}, spec: {parentRefs: [{group: "", kind: Service, name: web}], %s}}`
+	serviceText  = `{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {%s}}`
+	podText      = `{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop}, %s}`
+	sliceText    = `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s, namespace: shop}, %s}`
+	tlsText      = `{apiVersion: gateway.networking.k8s.io/v1, kind: TLSRoute, metadata: {name: r, namespace: shop}, spec: {%s}}`
+	grantText    = `{apiVersion: gateway.networking.k8s.io/v1, kind: ReferenceGrant, metadata: {name: g, namespace: shop}, spec: {%s}}`
+	policyText   = `{apiVersion: policy.heddle.io/v1alpha1, kind: TrafficPolicy, metadata: {name: p, namespace: shop}, spec: {%s}}`
+	externalText = `{apiVersion: policy.heddle.io/v1alpha1, kind: ExternalService, metadata: {name: e, namespace: shop}, spec: {%s}}`
+	routeText    = `{apiVersion: gateway.networking.k8s.io/v1, kind: TCPRoute, metadata: {name: r, namespace: shop}, spec: {parentRefs: [{group: "", kind: Service, name: web}], %s}}`
 )
 
 func TestInvalidObjects(t *testing.T) {
@@ -76,7 +80,26 @@ func TestInvalidObjects(t *testing.T) {
 		{backend(", namespace: '../x'"), "backendRefs[0].namespace:"},
 		{strings.Replace(backend(""), "port: 80", "port: 65536", 1), "65536 is not a port"},
 		{strings.Replace(backend(""), "gateway.networking.k8s.io/v1,", "gateway.networking.k8s.io/v1beta1,", 1), "is not used by Heddle"},
-		{"{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r}}", "is not used by Heddle; Namespace, Node, Pod, Service, EndpointSlice and TCPRoute are read"},
+		{"{apiVersion: gateway.networking.k8s.io/v1, kind: UDPRoute, metadata: {name: r}}", "is not used by Heddle; Namespace, Node, Pod, Service, EndpointSlice, TCPRoute, TLSRoute, HTTPRoute,"},
+
+		{fmt.Sprintf(tlsText, "hostnames: ['a b'], rules: [{backendRefs: [{name: web, port: 443}]}]"), "spec.hostnames[0]:"},
+		{fmt.Sprintf(tlsText, "rules: []"), "spec.rules: there are 0"},
+		{fmt.Sprintf(grantText, "from: [{group: gateway.networking.k8s.io, kind: TCPRoute, namespace: '../x'}], to: [{group: '', kind: Service}]"), "spec.from[0].namespace:"},
+		{"{apiVersion: policy.heddle.io/v1alpha1, kind: MeshConfig, metadata: {name: mine}}", "metadata.name: there is one MeshConfig"},
+		{"{apiVersion: policy.heddle.io/v1alpha1, kind: MeshConfig, metadata: {name: default}, spec: {podStart: {whenAgentDown: Run}}}", "Run is not known, use Wait or Drop"},
+		{fmt.Sprintf(policyText, "targetRefs: [{group: '', kind: Service, name: web}]"), "set at least one of"},
+		{fmt.Sprintf(policyText, "targetRefs: [], maxConnections: 1"), "spec.targetRefs: there are 0"},
+		{fmt.Sprintf(policyText, "targetRefs: [{group: apps, kind: Deployment, name: web}], maxConnections: 1"), "spec.targetRefs[0]: a TrafficPolicy targets Services"},
+		{fmt.Sprintf(policyText, "targetRefs: [{group: '', kind: Service, name: web}, {group: '', kind: Service, name: web}], maxConnections: 1"), "targeted twice"},
+		{fmt.Sprintf(policyText, "targetRefs: [{group: '', kind: Service, name: web}], maxConnections: 0"), "spec.maxConnections: 0, use 1 to 1000000"},
+		{fmt.Sprintf(policyText, "targetRefs: [{group: '', kind: Service, name: web}], connectTimeout: soon"), "spec.connectTimeout: soon is not a duration"},
+		{fmt.Sprintf(policyText, "targetRefs: [{group: '', kind: Service, name: web}], connectTimeout: 6m"), "spec.connectTimeout: 6m0s, use 10ms to 5m0s"},
+		{fmt.Sprintf(policyText, "targetRefs: [{group: '', kind: Service, name: web}], locality: Near"), "spec.locality: Near is not known"},
+		{fmt.Sprintf(policyText, "targetRefs: [{group: '', kind: Service, name: web}], outlierDetection: {maxEjectionPercent: 101}"), "spec.outlierDetection.maxEjectionPercent: 101, use 0 to 100"},
+		{fmt.Sprintf(externalText, "addresses: [127.0.0.1], ports: [{name: a, port: 80}], endpoints: [{address: 192.0.2.9}]"), "spec.addresses[0]: 127.0.0.1 is not an address"},
+		{fmt.Sprintf(externalText, "addresses: [192.0.2.1, 192.0.2.1], ports: [{name: a, port: 80}], endpoints: [{address: 192.0.2.9}]"), "spec.addresses[1]: 192.0.2.1 is there twice"},
+		{fmt.Sprintf(externalText, "addresses: [192.0.2.1], ports: [{name: a, port: 80}, {name: b, port: 80}], endpoints: [{address: 192.0.2.9}]"), "spec.ports[1].port: 80/tcp is taken"},
+		{fmt.Sprintf(externalText, "addresses: [192.0.2.1], ports: [{name: a, port: 80}], endpoints: []"), "spec.endpoints: there are 0"},
 		{"{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}", "is not used by Heddle"},
 	} {
 		documents, err := decode([]byte(c.text), nil)

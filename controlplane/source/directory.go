@@ -30,12 +30,12 @@ type Options struct {
 
 // Update is the state of the source after something changed.
 type Update struct {
-	// Snapshot is nil as long as nothing is known: the directory could not be
-	// read yet, and no state was left from an earlier run. It is the same
+	// Snapshot is nil as long as nothing is known: the directory, or the API
+	// server, could not be read yet, and no state was left from an earlier run. It is the same
 	// pointer as before when no object changed.
 	Snapshot *model.Snapshot
 	Problems []model.Problem // sorted, at most 1000
-	Err      error           // why the directory cannot be read; the last good objects are in force
+	Err      error           // why the source cannot be read; the last good objects are in force
 	Noticed  time.Time       // when the oldest of the changes was noticed
 }
 
@@ -44,8 +44,8 @@ type Update struct {
 // dot. Create it with New and start it once with Run, whose goroutine owns
 // everything but the channel.
 type Directory struct {
-	o       Options
-	updates chan Update
+	o      Options
+	outbox outbox
 
 	files    map[string]*file
 	objects  map[id]owned    // in force
@@ -67,8 +67,6 @@ type Directory struct {
 	unavailable error // why the directory cannot be read
 	unwatched   error // why changes are found by rescans only
 	unsaved     error // why the last good objects are not kept on disk
-
-	published *Update // nil: none
 }
 
 // New returns a directory that nobody has looked at yet.
@@ -81,7 +79,7 @@ func New(o Options) *Directory {
 	}
 	return &Directory{
 		o:       o,
-		updates: make(chan Update, 1),
+		outbox:  newOutbox(),
 		files:   make(map[string]*file),
 		objects: make(map[id]owned),
 		store:   newStore(o.StateDir),
@@ -90,7 +88,7 @@ func New(o Options) *Directory {
 }
 
 // Updates delivers the newest update. Who reads late misses the ones between.
-func (d *Directory) Updates() <-chan Update { return d.updates }
+func (d *Directory) Updates() <-chan Update { return d.outbox.updates }
 
 // Run follows the directory until ctx ends.
 func (d *Directory) Run(ctx context.Context) {
@@ -198,17 +196,7 @@ func (d *Directory) publish() {
 			problems = append(problems, model.Problem{Object: "directory " + printable(d.o.Path), Reason: reason, Detail: err.Error()})
 		}
 	}
-	next := Update{Snapshot: d.snapshot, Problems: bounded(problems), Err: d.unavailable, Noticed: d.noticed}
-	if last := d.published; last != nil && last.Snapshot == next.Snapshot && slices.Equal(last.Problems, next.Problems) {
-		return
-	}
-	d.published = &next
-	select { // the newest wins, but keeps the time of the one that it replaces
-	case missed := <-d.updates:
-		next.Noticed = missed.Noticed
-	default:
-	}
-	d.updates <- next
+	d.outbox.publish(Update{Snapshot: d.snapshot, Err: d.unavailable, Noticed: d.noticed}, problems)
 }
 
 // bounded sorts problems, cuts them at what is worth reading, and makes them fit
@@ -224,7 +212,7 @@ func bounded(problems []model.Problem) []model.Problem {
 	}
 	if more > 1 {
 		problems = append(problems, model.Problem{
-			Object: "directory", Reason: "TooManyProblems", Detail: fmt.Sprintf("%d more are not shown; correct those above first", more),
+			Object: "source", Reason: "TooManyProblems", Detail: fmt.Sprintf("%d more are not shown; correct those above first", more),
 		})
 	}
 	return problems

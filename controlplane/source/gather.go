@@ -1,6 +1,9 @@
 package source
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Changes come in bursts. The first is handled at once, so that a single change
 // is as fast as can be; what follows is gathered until nothing came for
@@ -13,6 +16,8 @@ const (
 // gather decides when changes are handled. The zero value is ready. It reads no
 // clock and belongs to one goroutine.
 type gather struct {
+	quiet, most time.Duration // 0: gatherQuiet, gatherMost
+
 	last    time.Time // the newest change, or when changes were handled last
 	first   time.Time // the oldest change that is not handled
 	waiting bool
@@ -23,8 +28,8 @@ func (g *gather) note(now time.Time) {
 	if !g.waiting {
 		g.waiting = true
 		g.first = now
-		if now.Sub(g.last) >= gatherQuiet { // the first after a quiet time
-			g.first = now.Add(-gatherMost)
+		if now.Sub(g.last) >= cmp.Or(g.quiet, gatherQuiet) { // the first after a quiet time
+			g.first = now.Add(-cmp.Or(g.most, gatherMost))
 		}
 	}
 	g.last = now
@@ -32,7 +37,7 @@ func (g *gather) note(now time.Time) {
 
 // due returns when the changes are to be handled; false when there are none.
 func (g *gather) due() (time.Time, bool) {
-	quiet, most := g.last.Add(gatherQuiet), g.first.Add(gatherMost)
+	quiet, most := g.last.Add(cmp.Or(g.quiet, gatherQuiet)), g.first.Add(cmp.Or(g.most, gatherMost))
 	if most.Before(quiet) {
 		return most, g.waiting
 	}

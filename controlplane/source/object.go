@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"time"
 
+	"heddle.io/heddle/api/v1alpha1"
 	"heddle.io/heddle/controlplane/model"
 )
 
@@ -37,6 +39,11 @@ type object struct {
 	Service   *model.Service   `json:",omitempty"`
 	Slice     *model.Slice     `json:",omitempty"`
 	Route     *model.Route     `json:",omitempty"`
+	Grant     *model.Grant     `json:",omitempty"`
+
+	Mesh     *model.MeshConfig    `json:",omitempty"`
+	Policy   *model.TrafficPolicy `json:",omitempty"`
+	External *model.External      `json:",omitempty"`
 
 	// sum is that of the text that the object was read from; zero for objects
 	// from the state directory, which are always read again.
@@ -50,7 +57,14 @@ const (
 	podKind       = "Pod"
 	serviceKind   = "Service"
 	sliceKind     = "EndpointSlice"
-	routeKind     = "TCPRoute"
+	tcpRouteKind  = "TCPRoute"
+	tlsRouteKind  = "TLSRoute"
+	httpRouteKind = "HTTPRoute"
+	grpcRouteKind = "GRPCRoute"
+	grantKind     = "ReferenceGrant"
+	meshKind      = "MeshConfig"
+	policyKind    = "TrafficPolicy"
+	externalKind  = "ExternalService"
 )
 
 func (o *object) id() id {
@@ -66,7 +80,15 @@ func (o *object) id() id {
 	case o.Slice != nil:
 		return id{sliceKind, o.Slice.Key}
 	case o.Route != nil:
-		return id{routeKind, o.Route.Key}
+		return id{o.Route.Kind.String(), o.Route.Key}
+	case o.Grant != nil:
+		return id{grantKind, o.Grant.Key}
+	case o.Mesh != nil:
+		return id{meshKind, model.Key{Name: v1alpha1.MeshConfigName}}
+	case o.Policy != nil:
+		return id{policyKind, o.Policy.Key}
+	case o.External != nil:
+		return id{externalKind, o.External.Key}
 	}
 	return id{}
 }
@@ -129,22 +151,88 @@ func snapshot(objects map[id]owned, before *model.Snapshot) *model.Snapshot {
 		Services:   make(map[model.Key]*model.Service, len(before.Services)),
 		Slices:     make(map[model.Key]*model.Slice, len(before.Slices)),
 		Routes:     make(map[model.Key]*model.Route, len(before.Routes)),
+		TLSRoutes:  make(map[model.Key]*model.Route, len(before.TLSRoutes)),
+		HTTPRoutes: make(map[model.Key]*model.Route, len(before.HTTPRoutes)),
+		GRPCRoutes: make(map[model.Key]*model.Route, len(before.GRPCRoutes)),
+		Grants:     make(map[model.Key]*model.Grant, len(before.Grants)),
+		Policies:   make(map[model.Key]*model.TrafficPolicy, len(before.Policies)),
+		Externals:  make(map[model.Key]*model.External, len(before.Externals)),
 	}
 	for i, o := range objects {
-		switch o := o.object; {
-		case o.Namespace != nil:
-			s.Namespaces[i.Key.Name] = o.Namespace
-		case o.Node != nil:
-			s.Nodes[i.Key.Name] = o.Node
-		case o.Pod != nil:
-			s.Pods[i.Key] = o.Pod
-		case o.Service != nil:
-			s.Services[i.Key] = o.Service
-		case o.Slice != nil:
-			s.Slices[i.Key] = o.Slice
-		case o.Route != nil:
-			s.Routes[i.Key] = o.Route
-		}
+		put(s, i, o.object)
 	}
 	return s
+}
+
+// put puts an object into a snapshot that is being made; nil takes it out.
+func put(s *model.Snapshot, i id, o *object) {
+	if o == nil {
+		o = &object{}
+	}
+	switch i.Kind {
+	case namespaceKind:
+		set(s.Namespaces, i.Key.Name, o.Namespace)
+	case nodeKind:
+		set(s.Nodes, i.Key.Name, o.Node)
+	case podKind:
+		set(s.Pods, i.Key, o.Pod)
+	case serviceKind:
+		set(s.Services, i.Key, o.Service)
+	case sliceKind:
+		set(s.Slices, i.Key, o.Slice)
+	case tcpRouteKind:
+		set(s.Routes, i.Key, o.Route)
+	case tlsRouteKind:
+		set(s.TLSRoutes, i.Key, o.Route)
+	case httpRouteKind:
+		set(s.HTTPRoutes, i.Key, o.Route)
+	case grpcRouteKind:
+		set(s.GRPCRoutes, i.Key, o.Route)
+	case grantKind:
+		set(s.Grants, i.Key, o.Grant)
+	case policyKind:
+		set(s.Policies, i.Key, o.Policy)
+	case externalKind:
+		set(s.Externals, i.Key, o.External)
+	case meshKind:
+		s.Mesh = o.Mesh
+	}
+}
+
+func set[K comparable, V any](m map[K]*V, k K, v *V) {
+	if v == nil {
+		delete(m, k)
+		return
+	}
+	m[k] = v
+}
+
+// own gives a snapshot that is being made its own map of a kind.
+func own(s *model.Snapshot, kind string) {
+	switch kind {
+	case namespaceKind:
+		s.Namespaces = maps.Clone(s.Namespaces)
+	case nodeKind:
+		s.Nodes = maps.Clone(s.Nodes)
+	case podKind:
+		s.Pods = maps.Clone(s.Pods)
+	case serviceKind:
+		s.Services = maps.Clone(s.Services)
+	case sliceKind:
+		s.Slices = maps.Clone(s.Slices)
+	case tcpRouteKind:
+		s.Routes = maps.Clone(s.Routes)
+	case tlsRouteKind:
+		s.TLSRoutes = maps.Clone(s.TLSRoutes)
+	case httpRouteKind:
+		s.HTTPRoutes = maps.Clone(s.HTTPRoutes)
+	case grpcRouteKind:
+		s.GRPCRoutes = maps.Clone(s.GRPCRoutes)
+	case grantKind:
+		s.Grants = maps.Clone(s.Grants)
+	case policyKind:
+		s.Policies = maps.Clone(s.Policies)
+	case externalKind:
+		s.Externals = maps.Clone(s.Externals)
+	}
 }

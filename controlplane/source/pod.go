@@ -10,30 +10,18 @@ import (
 	"heddle.io/heddle/controlplane/model"
 )
 
-func readNamespace(data []byte) (*object, error) {
-	var in corev1.Namespace
-	if err := strict(data, &in); err != nil {
-		return nil, err
-	}
+func convertNamespace(in *corev1.Namespace) (*object, error) {
 	return &object{Namespace: &model.Namespace{Name: in.Name, Mesh: in.Labels[model.MeshLabel]}}, nil
 }
 
-func readNode(data []byte) (*object, error) {
-	var in corev1.Node
-	if err := strict(data, &in); err != nil {
-		return nil, err
-	}
+func convertNode(in *corev1.Node) (*object, error) {
 	var c checks
 	out := &model.Node{Name: in.Name, Zone: in.Labels[corev1.LabelTopologyZone]}
 	c.name("metadata.labels["+corev1.LabelTopologyZone+"]", out.Zone, labelValue)
 	return c.result(&object{Node: out})
 }
 
-func readPod(data []byte) (*object, error) {
-	var in corev1.Pod
-	if err := strict(data, &in); err != nil {
-		return nil, err
-	}
+func convertPod(in *corev1.Pod) (*object, error) {
 	var c checks
 	out := &model.Pod{
 		Key:            key(in.Namespace, in.Name),

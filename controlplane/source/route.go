@@ -2,55 +2,103 @@ package source
 
 import (
 	"fmt"
+	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"heddle.io/heddle/controlplane/model"
 )
 
-// Bounds of a TCPRoute, those of Gateway API.
+// Bounds of a route, those of Gateway API.
 const (
-	maxParents  = 32
-	maxRules    = 16
-	maxBackends = 16
-	maxKind     = 63 // bytes
-	maxWeight   = 1_000_000
+	maxParents   = 32
+	maxRules     = 16
+	maxBackends  = 16
+	maxHostnames = 1024
+	maxKind      = 63 // bytes
+	maxWeight    = 1_000_000
 )
 
-// readRoute reads a TCPRoute of v1 or v1alpha2: they have the same fields.
-func readRoute(data []byte) (*object, error) {
-	var in gatewayv1.TCPRoute
-	if err := strict(data, &in); err != nil {
-		return nil, err
+// convertTCPRoute reads a TCPRoute of any version: they have the same fields.
+func convertTCPRoute(in *gatewayv1.TCPRoute) (*object, error) {
+	rules := make([][]gatewayv1.BackendRef, 0, len(in.Spec.Rules))
+	for _, rule := range in.Spec.Rules {
+		rules = append(rules, rule.BackendRefs)
 	}
+	return convertRoute(&model.Route{Kind: model.TCPRoute}, in.ObjectMeta, in.Spec.ParentRefs, rules)
+}
+
+// convertTLSRoute reads a TLSRoute of any version: they have the same fields.
+func convertTLSRoute(in *gatewayv1.TLSRoute) (*object, error) {
+	rules := make([][]gatewayv1.BackendRef, 0, len(in.Spec.Rules))
+	for _, rule := range in.Spec.Rules {
+		rules = append(rules, rule.BackendRefs)
+	}
+	out := &model.Route{Kind: model.TLSRoute}
 	var c checks
-	if n := len(in.Spec.ParentRefs); n > maxParents {
-		c.add("spec.parentRefs", "there are %d, the limit is %d", n, maxParents)
-	}
-	if n := len(in.Spec.Rules); n < 1 || n > maxRules {
-		c.add("spec.rules", "there are %d, 1 to %d are possible", n, maxRules)
-	}
-	if len(c) > 0 {
+	if n := len(in.Spec.Hostnames); n > maxHostnames {
+		c.add("spec.hostnames", "there are %d, the limit is %d", n, maxHostnames)
 		return nil, c.err()
 	}
-	out := &model.Route{
-		Key:     key(in.Namespace, in.Name),
-		Created: in.CreationTimestamp.Time,
-		Rules:   len(in.Spec.Rules),
+	for i, hostname := range in.Spec.Hostnames {
+		c.name(fmt.Sprintf("spec.hostnames[%d]", i), strings.TrimPrefix(string(hostname), "*."), validation.IsDNS1123Subdomain)
+		out.Hostnames = append(out.Hostnames, string(hostname))
 	}
-	for i, ref := range in.Spec.ParentRefs {
-		if isService(ref.Group, ref.Kind, gatewayv1.GroupName, "Gateway") {
-			out.Parents = append(out.Parents, c.parent(fmt.Sprintf("spec.parentRefs[%d]", i), ref, out.Namespace))
-		}
+	if err := c.err(); err != nil {
+		return nil, err
 	}
-	for i, rule := range in.Spec.Rules {
-		backends := c.backends(fmt.Sprintf("spec.rules[%d].backendRefs", i), rule.BackendRefs, out.Namespace)
+	return convertRoute(out, in.ObjectMeta, in.Spec.ParentRefs, rules)
+}
+
+// convertRoute fills in what TCPRoutes and TLSRoutes have in common.
+func convertRoute(out *model.Route, meta metav1.ObjectMeta, parents []gatewayv1.ParentReference, rules [][]gatewayv1.BackendRef) (*object, error) {
+	var c checks
+	out.Key, out.Created, out.Generation = key(meta.Namespace, meta.Name), meta.CreationTimestamp.Time, meta.Generation
+	if n := len(rules); n < 1 || n > maxRules {
+		c.add("spec.rules", "there are %d, 1 to %d are possible", n, maxRules)
+	}
+	if c.parents(out, parents); len(c) > 0 {
+		return nil, c.err()
+	}
+	out.Rules = len(rules)
+	for i, rule := range rules {
+		backends := c.backends(fmt.Sprintf("spec.rules[%d].backendRefs", i), rule, out.Namespace)
 		if i == 0 {
 			out.Backends = backends
 		}
 	}
 	return c.result(&object{Route: out})
+}
+
+// convertHTTPRoute and convertGRPCRoute read what it takes to tell the user that
+// the route is not programmed.
+func convertHTTPRoute(in *gatewayv1.HTTPRoute) (*object, error) {
+	return convertParents(&model.Route{Kind: model.HTTPRoute, Rules: len(in.Spec.Rules)}, in.ObjectMeta, in.Spec.ParentRefs)
+}
+
+func convertGRPCRoute(in *gatewayv1.GRPCRoute) (*object, error) {
+	return convertParents(&model.Route{Kind: model.GRPCRoute, Rules: len(in.Spec.Rules)}, in.ObjectMeta, in.Spec.ParentRefs)
+}
+
+func convertParents(out *model.Route, meta metav1.ObjectMeta, parents []gatewayv1.ParentReference) (*object, error) {
+	var c checks
+	out.Key, out.Created, out.Generation = key(meta.Namespace, meta.Name), meta.CreationTimestamp.Time, meta.Generation
+	c.parents(out, parents)
+	return c.result(&object{Route: out})
+}
+
+func (c *checks) parents(out *model.Route, refs []gatewayv1.ParentReference) {
+	if n := len(refs); n > maxParents {
+		c.add("spec.parentRefs", "there are %d, the limit is %d", n, maxParents)
+		return
+	}
+	for i, ref := range refs {
+		if isService(ref.Group, ref.Kind, gatewayv1.GroupName, "Gateway") {
+			out.Parents = append(out.Parents, c.parent(fmt.Sprintf("spec.parentRefs[%d]", i), ref, out.Namespace))
+		}
+	}
 }
 
 // isService reports whether a reference means a Service. Group and kind have

@@ -20,11 +20,7 @@ const (
 	maxAffinity     = 86400
 )
 
-func readService(data []byte) (*object, error) {
-	var in corev1.Service
-	if err := strict(data, &in); err != nil {
-		return nil, err
-	}
+func convertService(in *corev1.Service) (*object, error) {
 	var c checks
 	out := &model.Service{
 		Key:             key(in.Namespace, in.Name),

@@ -16,11 +16,7 @@ const (
 	maxSlicePorts     = 20_000
 )
 
-func readSlice(data []byte) (*object, error) {
-	var in discoveryv1.EndpointSlice
-	if err := strict(data, &in); err != nil {
-		return nil, err
-	}
+func convertSlice(in *discoveryv1.EndpointSlice) (*object, error) {
 	var c checks
 	switch in.AddressType {
 	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:

@@ -27,7 +27,7 @@ type store struct {
 
 // storeVersion changes with the meaning of the model's fields. State of another
 // version is not used.
-const storeVersion = "heddle-objects-1"
+const storeVersion = "heddle-objects-2"
 
 // maxState bounds one file of the store. Models are smaller than their texts.
 const maxState = 4 * maxFileSize

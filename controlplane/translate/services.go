@@ -63,8 +63,8 @@ func (b *build) service(s *model.Service, scope string, attached attachments) {
 		route := attached.routes[frontend{s.Key, scope, p.Port}]
 		switch {
 		case p.Protocol == model.TCP && route != nil:
-			port.Route = route.object()
-			port.Clusters = b.backends(route, audience)
+			port.Route = route.Object()
+			port.Clusters = b.backends(route, s.Namespace, audience)
 		case scope == "":
 			port.Clusters = []*xds.WeightedCluster{{
 				Cluster: b.use(s, p, audience),
@@ -90,7 +90,8 @@ func backendText(service model.Key, port uint16) string {
 type cluster struct {
 	service   *model.Service
 	port      model.ServicePort
-	audiences []string // each once
+	policy    *model.TrafficPolicy // nil: none
+	audiences []string             // each once
 }
 
 // use notes that an audience needs the endpoints of a Service port, and returns
@@ -115,7 +116,7 @@ func (b *build) useAll(ports []*xds.ServicePort, s *model.Service, audience stri
 func (b *build) useNamed(name string, s *model.Service, p model.ServicePort, audience string) {
 	c := b.clusters[name]
 	if c == nil {
-		c = &cluster{service: s, port: p}
+		c = &cluster{service: s, port: p, policy: b.policy(s.Key, p.Name)}
 		b.clusters[name] = c
 	}
 	if !slices.Contains(c.audiences, audience) {
@@ -144,25 +145,37 @@ func (b *build) cluster(name string, c *cluster) *xds.Cluster {
 			fmt.Sprintf("port %d has %d endpoints, nodes take %d; the others get no connections: split the Service", c.port.Port, len(endpoints), maxEndpoints))
 		endpoints = endpoints[:maxEndpoints]
 	}
-	m := &xds.Cluster{Name: name, Locality: locality(c.service.Locality), Endpoints: make([]*xds.Endpoint, 0, len(endpoints))}
+	m := &xds.Cluster{Name: name, Locality: locality(c.locality()), Endpoints: make([]*xds.Endpoint, 0, len(endpoints))}
 	for _, e := range endpoints {
-		health := xds.Health_READY
-		if e.Draining {
-			health = xds.Health_DRAINING
-		}
-		m.Endpoints = append(m.Endpoints, &xds.Endpoint{
-			Address:  e.Address.Addr().AsSlice(),
-			Port:     uint32(e.Address.Port()),
-			Node:     e.Node,
-			Zone:     e.Zone,
-			Health:   health,
-			Workload: e.Workload,
-		})
+		m.Endpoints = append(m.Endpoints, endpoint(e))
 	}
 	if !tooMany {
 		b.remember(name, c, m)
 	}
 	return m
+}
+
+func endpoint(e model.Endpoint) *xds.Endpoint {
+	health := xds.Health_READY
+	if e.Draining {
+		health = xds.Health_DRAINING
+	}
+	return &xds.Endpoint{
+		Address:  e.Address.Addr().AsSlice(),
+		Port:     uint32(e.Address.Port()),
+		Node:     e.Node,
+		Zone:     e.Zone,
+		Health:   health,
+		Workload: e.Workload,
+	}
+}
+
+// locality is that of the policy, if it says one, else that of the Service.
+func (c *cluster) locality() model.Locality {
+	if c.policy != nil && c.policy.Locality != nil {
+		return *c.policy.Locality
+	}
+	return c.service.Locality
 }
 
 // needed returns who needs the cluster. Nodes of a namespace's audience belong

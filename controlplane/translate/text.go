@@ -44,7 +44,7 @@ func (r *Result) String() string {
 func text(m proto.Message) string {
 	switch m := m.(type) {
 	case *xds.Node:
-		return "node NAME" + attribute("zone", m.Zone) + "\n"
+		return nodeText(m)
 	case *xds.Workload:
 		return workloadText(m)
 	case *xds.Cluster:
@@ -53,6 +53,14 @@ func text(m proto.Message) string {
 		return serviceText(m)
 	}
 	return fmt.Sprintf("%T NAME\n", m)
+}
+
+func nodeText(m *xds.Node) string {
+	line := "node NAME" + attribute("zone", m.Zone)
+	if start := m.PodStart; start != nil {
+		line += " start=" + start.WhenAgentDown.String() + attribute("exempt", strings.Join(start.ExemptNamespaces, ","))
+	}
+	return line + "\n"
 }
 
 func workloadText(m *xds.Workload) string {

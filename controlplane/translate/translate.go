@@ -19,8 +19,9 @@ type Result struct {
 	Resources []Resource
 	// Audiences lists, for each node, the audiences that it belongs to, sorted.
 	Audiences map[string][]string
-	// Problems are sorted, and at most 200 of them have the same reason.
-	Problems []model.Problem
+	// Problems are sorted, and at most 200 of them have the same reason. All are
+	// all of them, which the status of objects needs.
+	Problems, All []model.Problem
 }
 
 // Resource is an xDS resource and who needs it.
@@ -51,6 +52,7 @@ type build struct {
 	byType    [4][]Resource              // in the order of xds.Types
 	audiences map[string]map[string]bool // node -> audiences
 	clusters  map[string]*cluster        // those in use, by name
+	policies  map[target]*model.TrafficPolicy
 	problems  []model.Problem
 
 	before, after *Translator
@@ -72,6 +74,10 @@ func (b *build) problem(object, reason, detail string) {
 	b.problems = append(b.problems, model.Problem{Object: object, Reason: reason, Detail: detail})
 }
 
+func (b *build) parentProblem(object string, parent model.Parent, reason, detail string) {
+	b.problems = append(b.problems, model.Problem{Object: object, Reason: reason, Detail: detail, Parent: parent})
+}
+
 func (b *build) result() *Result {
 	r := &Result{Audiences: make(map[string][]string, len(b.audiences)), Problems: b.problems}
 	for _, resources := range b.byType {
@@ -82,7 +88,8 @@ func (b *build) result() *Result {
 		r.Audiences[node] = slices.Sorted(maps.Keys(set))
 	}
 	slices.SortFunc(r.Problems, model.Problem.Compare)
-	r.Problems = bounded(slices.Compact(r.Problems))
+	r.All = slices.Compact(r.Problems)
+	r.Problems = bounded(slices.Clone(r.All))
 	return r
 }
 
@@ -112,13 +119,14 @@ func bounded(problems []model.Problem) []model.Problem {
 // nodes makes a resource for every node that is known, by its own object or
 // because a pod is on it.
 func (b *build) nodes() {
+	start := podStart(b.Mesh)
 	add := func(name, zone string) {
 		if name == "" || b.audiences[name] != nil {
 			return
 		}
 		audience := NodeAudience(name)
 		b.audiences[name] = map[string]bool{audience: true}
-		b.emit(nodeType, name, &xds.Node{Name: name, Zone: zone}, audience)
+		b.emit(nodeType, name, &xds.Node{Name: name, Zone: zone, PodStart: start}, audience)
 	}
 	for _, n := range b.Nodes {
 		add(n.Name, n.Zone)
@@ -126,6 +134,19 @@ func (b *build) nodes() {
 	for _, p := range b.Pods {
 		add(p.Node, "")
 	}
+}
+
+// podStart is the same for every node; nil without a MeshConfig, which means to
+// wait.
+func podStart(m *model.MeshConfig) *xds.PodStart {
+	if m == nil {
+		return nil
+	}
+	out := &xds.PodStart{ExemptNamespaces: m.PodStart.ExemptNamespaces}
+	if m.PodStart.Drop {
+		out.WhenAgentDown = xds.PodStart_DROP
+	}
+	return out
 }
 
 // workloads tells each node its pods, and finds out which nodes have pods in the
@@ -147,18 +168,28 @@ func (b *build) workloads() {
 			b.audiences[p.Node][Mesh] = true
 			b.audiences[p.Node][NamespaceAudience(p.Namespace)] = true
 		}
-		b.emit(workloadType, p.String(), &xds.Workload{
-			Namespace:      p.Namespace,
-			Name:           p.Name,
-			Uid:            p.UID,
-			Node:           p.Node,
-			ServiceAccount: p.ServiceAccount,
-			Addresses:      encode(p.Addresses),
-			Mesh:           mesh,
-			HostNetwork:    p.HostNetwork,
-			SocketBypass:   p.Labels[model.BypassLabel] == model.MeshEnabled,
-		}, NodeAudience(p.Node))
+		b.emit(workloadType, p.String(), b.workload(p, mesh), NodeAudience(p.Node))
 	}
+}
+
+func (b *build) workload(p *model.Pod, mesh bool) *xds.Workload {
+	if last := b.before.workloads[p]; last != nil && last.Mesh == mesh {
+		b.after.workloads[p] = last
+		return last
+	}
+	m := &xds.Workload{
+		Namespace:      p.Namespace,
+		Name:           p.Name,
+		Uid:            p.UID,
+		Node:           p.Node,
+		ServiceAccount: p.ServiceAccount,
+		Addresses:      encode(p.Addresses),
+		Mesh:           mesh,
+		HostNetwork:    p.HostNetwork,
+		SocketBypass:   p.Labels[model.BypassLabel] == model.MeshEnabled,
+	}
+	b.after.workloads[p] = m
+	return m
 }
 
 func (b *build) checkLabel(object, label, value string) {

@@ -16,6 +16,9 @@ type Translator struct {
 	nodes    map[string]*model.Node
 	services map[model.Key]plainService
 	clusters map[string]sliced
+	// workloads are the messages of pods on nodes; a pod that changes is
+	// another one.
+	workloads map[*model.Pod]*xds.Workload
 }
 
 // plainService is a Service without routes, and what follows from it.
@@ -28,6 +31,7 @@ type plainService struct {
 type sliced struct {
 	service *model.Service
 	slices  []*model.Slice
+	policy  *model.TrafficPolicy
 	message *xds.Cluster
 }
 
@@ -45,11 +49,16 @@ func (t *Translator) Build(s *model.Snapshot) *Result {
 			nodes:    s.Nodes,
 			services: make(map[model.Key]plainService, len(t.services)),
 			clusters: make(map[string]sliced, len(t.clusters)),
+
+			workloads: make(map[*model.Pod]*xds.Workload, len(t.workloads)),
 		},
 	}
 	b.nodes()
 	b.workloads()
+	b.takePolicies()
 	b.services()
+	b.externals()
+	b.unprogrammed()
 	b.emitClusters()
 	*t = *b.after
 	return b.result()
@@ -59,7 +68,7 @@ func (t *Translator) Build(s *model.Snapshot) *Result {
 // before; nil when there is none.
 func (b *build) known(name string, c *cluster) *xds.Cluster {
 	last, parts := b.before.clusters[name], b.SlicesOf(c.service.Key)
-	same := last.service == c.service && len(parts) == len(last.slices) &&
+	same := last.service == c.service && last.policy == c.policy && len(parts) == len(last.slices) &&
 		!slices.ContainsFunc(parts, func(p *model.Slice) bool { return !slices.Contains(last.slices, p) })
 	if !same {
 		return nil
@@ -71,6 +80,6 @@ func (b *build) known(name string, c *cluster) *xds.Cluster {
 // remember keeps the message of a cluster for the next snapshot.
 func (b *build) remember(name string, c *cluster, m *xds.Cluster) {
 	if parts := b.SlicesOf(c.service.Key); len(parts) > 0 {
-		b.after.clusters[name] = sliced{c.service, parts, m}
+		b.after.clusters[name] = sliced{c.service, parts, c.policy, m}
 	}
 }

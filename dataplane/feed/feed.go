@@ -13,6 +13,8 @@ import (
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/resolver"
 
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 
@@ -28,6 +30,16 @@ type Options struct {
 	Cache  string      // file for the last good state; empty: none
 	TLS    *tls.Config // nil: plaintext, for unix sockets and loopback only
 	Log    *slog.Logger
+
+	// Credentials say who this node is, beside TLS; nil: nothing.
+	Credentials credentials.PerRPCCredentials
+	// Endpoints finds the addresses of a server that is named
+	// endpoints:NAMESPACE/SERVICE:PORT; nil: such a server is refused.
+	Endpoints resolver.Builder
+
+	// Confirm: a response is acknowledged when Applied says that the state with it
+	// is in force, not already when it was accepted.
+	Confirm bool
 }
 
 // Validate reports everything that is wrong with o.
@@ -39,6 +51,7 @@ func (o Options) Validate() error {
 // Update is a new state to put in force.
 type Update struct {
 	Snapshot *state.Snapshot
+	Seq      uint64    // for Applied; later updates have higher ones
 	Arrived  time.Time // when its newest change came
 	// FromCache: part of it was read from disk and not yet confirmed by the
 	// server, so it may be older than what the kernel already has.
@@ -51,13 +64,17 @@ type Feed struct {
 	o       Options
 	updates chan Update
 	wake    chan struct{} // for settle: look at the deadlines again
+	answers chan struct{} // for the stream: there are answers to send
 
 	mu struct {
 		sync.Mutex
 		store     *store
 		holds     holds
 		published *state.Snapshot // nil before the first
-		holdUntil time.Time       // zero: nothing held
+		seq       uint64          // of published
+		applied   applied
+		waiting   []*waiting // what this stream has to answer, or may have to again
+		holdUntil time.Time  // zero: nothing held
 
 		confirmed  map[string]bool // types answered by the server since start
 		answered   map[string]bool // types answered on this stream
@@ -78,7 +95,7 @@ func New(o Options) (*Feed, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Feed{o: o, updates: make(chan Update, 1), wake: make(chan struct{}, 1)}
+	f := &Feed{o: o, updates: make(chan Update, 1), wake: make(chan struct{}, 1), answers: make(chan struct{}, 1)}
 	f.mu.store = newStore(o.Node)
 	f.mu.confirmed = make(map[string]bool)
 	f.mu.answered = make(map[string]bool)
@@ -113,8 +130,8 @@ func (f *Feed) Run(ctx context.Context) error {
 	return nil
 }
 
-// accept takes one response in force and returns the answer to it.
-func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.DeltaDiscoveryRequest {
+// accept takes one response in force and prepares the answer to it.
+func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) {
 	now := time.Now()
 	answer := &discovery.DeltaDiscoveryRequest{TypeUrl: response.TypeUrl, ResponseNonce: response.Nonce}
 	f.mu.Lock()
@@ -123,7 +140,8 @@ func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.Del
 	if table == nil {
 		err := fmt.Errorf("type %q was not asked for", printable(response.TypeUrl))
 		f.refuseLocked(now, answer, []refusal{{response.TypeUrl, "", err}})
-		return answer
+		f.answerLocked(answer, 0)
+		return
 	}
 	if !f.mu.answered[response.TypeUrl] {
 		// It holds everything that differs, so also what was refused before and
@@ -145,8 +163,6 @@ func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.Del
 	}
 	if len(bad) > 0 {
 		f.refuseLocked(now, answer, bad)
-	} else {
-		f.mu.status.Acks++
 	}
 	changed := len(response.Resources) > 0 || len(response.RemovedResources) > 0
 	first := !f.mu.confirmed[response.TypeUrl]
@@ -155,7 +171,15 @@ func (f *Feed) accept(response *discovery.DeltaDiscoveryResponse) *discovery.Del
 		f.keepLocked(accepted)
 		f.publishLocked(now)
 	}
-	return answer
+	after := uint64(0)
+	if f.o.Confirm {
+		// Before every type is known there is nothing to put in force: the
+		// state that is published next holds this too.
+		if after = f.mu.seq; !f.readyLocked() {
+			after++
+		}
+	}
+	f.answerLocked(answer, after)
 }
 
 // maxNackText bounds the error sent to the server.
@@ -205,11 +229,12 @@ func (f *Feed) publishLocked(now time.Time) {
 	}
 	next := f.snapshotLocked(now)
 	f.mu.published = next
+	f.mu.seq++
 	select { // latest wins
 	case <-f.updates:
 	default:
 	}
-	f.updates <- Update{Snapshot: next, Arrived: now, FromCache: f.mu.fromCache && !f.confirmedLocked()}
+	f.updates <- Update{Snapshot: next, Seq: f.mu.seq, Arrived: now, FromCache: f.mu.fromCache && !f.confirmedLocked()}
 	select {
 	case f.wake <- struct{}{}:
 	default:

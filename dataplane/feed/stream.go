@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -35,6 +36,9 @@ const maxResponse = 64 << 20
 
 // target returns the gRPC target of o.Server.
 func target(o Options) (string, error) {
+	if name, ok := strings.CutPrefix(o.Server, "endpoints:"); ok {
+		return endpointsTarget(o, name)
+	}
 	if path, ok := strings.CutPrefix(o.Server, "unix://"); ok {
 		if !strings.HasPrefix(path, "/") {
 			return "", fmt.Errorf("server %q: the path of the unix socket must be absolute, as in unix:///run/heddle/xds.sock", o.Server)
@@ -49,6 +53,19 @@ func target(o Options) (string, error) {
 		return "", fmt.Errorf("server %q is not on this machine and there is no TLS: give the --tls-* flags, or use a unix socket", o.Server)
 	}
 	return "dns:///" + o.Server, nil
+}
+
+// endpointsTarget is for a server that is found by the endpoints of its Service.
+func endpointsTarget(o Options, name string) (string, error) {
+	service, port, found := strings.Cut(name, ":")
+	namespace, service, slash := strings.Cut(service, "/")
+	switch {
+	case !found || !slash || namespace == "" || service == "" || port == "" || strings.ContainsAny(service+port, "/:"):
+		return "", fmt.Errorf("server %q must be endpoints:NAMESPACE/SERVICE:PORT", o.Server)
+	case o.Endpoints == nil || o.TLS == nil:
+		return "", fmt.Errorf("server %q is found by the API server, and the connection needs TLS: give --server-ca", o.Server)
+	}
+	return o.Endpoints.Scheme() + ":///" + name, nil
 }
 
 func loopback(host string) bool {
@@ -78,6 +95,12 @@ func dial(o Options) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: firstDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastDelay},
 			MinConnectTimeout: 3 * time.Second,
 		}),
+	}
+	if o.Credentials != nil {
+		options = append(options, grpc.WithPerRPCCredentials(o.Credentials))
+	}
+	if o.Endpoints != nil {
+		options = append(options, grpc.WithResolvers(o.Endpoints))
 	}
 	if !strings.HasPrefix(to, "unix:") {
 		// Finds a peer that vanished without a word; on a unix socket the
@@ -132,21 +155,28 @@ func (f *Feed) session(ctx context.Context, client discovery.AggregatedDiscovery
 		}
 	}
 	f.connected()
+	var replying sync.WaitGroup
+	replying.Go(func() {
+		_ = f.reply(ctx, stream) // the cause is Recv's to tell
+		cancel()
+	})
+	defer replying.Wait()
+	defer cancel()
 	for {
 		response, err := stream.Recv()
 		if err != nil {
 			return answered, err
 		}
 		answered = true
-		if err := send(stream, f.accept(response)); err != nil {
-			return answered, err
-		}
+		f.accept(response)
 	}
 }
 
+type adsStream = grpc.BidiStreamingClient[discovery.DeltaDiscoveryRequest, discovery.DeltaDiscoveryResponse]
+
 // send hides that gRPC reports a broken stream as io.EOF here and keeps the
 // cause for Recv.
-func send(stream grpc.BidiStreamingClient[discovery.DeltaDiscoveryRequest, discovery.DeltaDiscoveryResponse], request *discovery.DeltaDiscoveryRequest) error {
+func send(stream adsStream, request *discovery.DeltaDiscoveryRequest) error {
 	err := stream.Send(request)
 	if !errors.Is(err, io.EOF) {
 		return err
@@ -183,6 +213,7 @@ func (f *Feed) connected() {
 	defer f.mu.Unlock()
 	f.o.Log.Info("connected to the control plane", "server", f.o.Server)
 	clear(f.mu.answered)
+	f.mu.waiting = nil // of the stream before
 	f.mu.status.Connected = true
 	f.mu.status.Error = ""
 	f.mu.status.Since = time.Now()

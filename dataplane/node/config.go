@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/resolver"
+
 	"heddle.io/heddle/bpf"
 	"heddle.io/heddle/dataplane/attach"
 	"heddle.io/heddle/dataplane/feed"
@@ -18,13 +21,14 @@ import (
 
 // Config says who the agent is and where it works.
 type Config struct {
-	Node     string      // name of this node, as the control plane knows it
-	Zone     string      // overrides the zone that the control plane gives
-	Server   string      // control plane: unix:///path or host:port
-	TLS      *tls.Config // for the control plane; nil: plaintext
-	Cgroup   string      // hooks see the sockets of this cgroup and below; empty: all of the node
-	Pins     string      // directory on a bpffs
-	Admin    string      // unix:///path of the admin socket
+	Node     string       // name of this node, as the control plane knows it
+	Zone     string       // overrides the zone that the control plane gives
+	Server   string       // control plane: unix:///path or host:port
+	TLS      *tls.Config  // for the control plane; nil: plaintext
+	TLSErr   func() error // why newer certificates than those in use cannot be used; nil: nobody knows
+	Cgroup   string       // hooks see the sockets of this cgroup and below; empty: all of the node
+	Pins     string       // directory on a bpffs
+	Admin    string       // unix:///path of the admin socket
 	StateDir string
 
 	// The container runtime's CNI configuration and plugins, and the plugin that
@@ -40,6 +44,11 @@ type Config struct {
 
 	// Entries that the kernel maps take; 0: the built-in size.
 	MaxPods, MaxServices, MaxSplits, MaxClusters, MaxEndpoints, MaxMembers, MaxFast uint32
+
+	// Credentials say who this node is, beside TLS; nil: nothing. Endpoints finds
+	// a Server that is named endpoints:NAMESPACE/SERVICE:PORT.
+	Credentials credentials.PerRPCCredentials
+	Endpoints   resolver.Builder
 
 	Version string
 	Log     *slog.Logger // nil discards
@@ -119,6 +128,7 @@ const maxSocketPath = 107
 func (c *Config) feedOptions() feed.Options {
 	return feed.Options{
 		Server: c.Server, Node: c.Node, TLS: c.TLS, Log: c.Log,
+		Credentials: c.Credentials, Endpoints: c.Endpoints, Confirm: true,
 		Cache: filepath.Join(c.StateDir, cacheFile),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	api "heddle.io/heddle/api/admin"
@@ -165,6 +166,7 @@ func (l *loop) reconcile() time.Duration {
 	l.release(members)
 	l.guard(members, l.beforeProgramming)
 	err := l.program(snapshot, members)
+	l.n.feed.Applied(l.update.Seq, l.incomplete(err))
 	l.leaveFastPath()
 	if err == nil {
 		l.guard(members, func(*member) bool { return true })
@@ -177,6 +179,20 @@ func (l *loop) reconcile() time.Duration {
 	}
 	l.retry = 0
 	return 0
+}
+
+// incomplete returns why the state is not in force as a whole: err, or that not
+// all of it fits.
+func (l *loop) incomplete(err error) error {
+	if err != nil {
+		return err
+	}
+	for _, p := range l.problems {
+		if p.Reason == plan.ReasonMapFull && strings.HasPrefix(p.Object, "Service ") {
+			return fmt.Errorf("%s: %s", p.Object, p.Detail)
+		}
+	}
+	return nil
 }
 
 // explain publishes what the tables hold in the words of a state that is not

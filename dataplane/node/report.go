@@ -34,13 +34,21 @@ func (l *loop) publish(members []member) {
 	l.n.replace(next)
 }
 
-// live are the problems of those that work beside the loop.
+// live are the problems of those that work beside the loop: of what comes from
+// the control plane, of the way to it, of running pods, of the CNI plugin.
 func (n *Node) live() []api.Problem {
-	problems := append(n.feed.Problems(), n.finder.Problems()...)
+	out := append(n.feed.Problems(), n.finder.Problems()...)
 	if n.chain != nil {
-		problems = append(problems, n.chain.Problems()...)
+		out = append(out, n.chain.Problems()...)
 	}
-	return problems
+	if n.c.TLSErr == nil {
+		return out
+	}
+	if err := n.c.TLSErr(); err != nil {
+		out = append(out, api.Problem{Object: "certificate", Reason: "CertificateUnusable",
+			Detail: fmt.Sprintf("%v; the one before stays in use until it expires", err)})
+	}
+	return out
 }
 
 // lostPods reminds of a list of pods that could not be read at start.

@@ -23,6 +23,15 @@ func (c *Credentials) Server() *tls.Config {
 	return base
 }
 
+// ServerOnly returns the configuration of a server that shows the certificate
+// that get returns at the moment, and asks no client for one: its clients say who
+// they are inside the connection.
+func ServerOnly(get func() (*tls.Certificate, error)) *tls.Config {
+	config := policy()
+	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return get() }
+	return config
+}
+
 // Client returns the configuration of a client of the server with this name: a
 // DNS name or an IP address that must stand in the server's certificate. It
 // follows the files, as Server does.

@@ -58,6 +58,15 @@ func (s stamp) same(o stamp) bool {
 	return os.SameFile(s.info, o.info) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime())
 }
 
+// LoadAuthority reads the certificates of an authority alone: for a client that
+// has another way than a certificate to say who it is.
+func LoadAuthority(path string) (*Credentials, error) {
+	if path == "" {
+		return nil, errors.New("authority: no file given")
+	}
+	return Load(Files{CA: path})
+}
+
 // Load reads the files. The error says which one cannot be used and why.
 func Load(files Files) (*Credentials, error) {
 	c := &Credentials{files: files}
@@ -120,6 +129,10 @@ func (f Files) stamps() [3]stamp {
 }
 
 func (f Files) read() (loaded, error) {
+	if f.Cert == "" && f.Key == "" {
+		pool, err := readAuthorities(f.CA)
+		return loaded{authorities: pool}, err
+	}
 	cert, _, err := readFile(f.Cert)
 	if err != nil {
 		return loaded{}, fmt.Errorf("certificate: %w", err)
@@ -131,19 +144,27 @@ func (f Files) read() (loaded, error) {
 	if mode.Perm()&0o077 != 0 {
 		return loaded{}, fmt.Errorf("private key %s has mode %04o, others than its owner can read it; change it with chmod 0600 (a Kubernetes Secret volume: defaultMode: 0400)", f.Key, mode.Perm())
 	}
-	ca, _, err := readFile(f.CA)
+	pool, err := readAuthorities(f.CA)
 	if err != nil {
-		return loaded{}, fmt.Errorf("authority: %w", err)
+		return loaded{}, err
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return loaded{}, fmt.Errorf("certificate %s with private key %s: %w; both must be PEM and belong together", f.Cert, f.Key, err)
 	}
+	return loaded{certificate: pair, authorities: pool}, nil
+}
+
+func readAuthorities(path string) (*x509.CertPool, error) {
+	ca, _, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("authority: %w", err)
+	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(ca) {
-		return loaded{}, fmt.Errorf("authority %s holds no certificate in PEM form", f.CA)
+		return nil, fmt.Errorf("authority %s holds no certificate in PEM form", path)
 	}
-	return loaded{certificate: pair, authorities: pool}, nil
+	return pool, nil
 }
 
 // readFile reads a regular file. The mode is that of the open file, so it cannot

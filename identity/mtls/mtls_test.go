@@ -241,6 +241,51 @@ func TestNewAuthorityIsPickedUp(t *testing.T) {
 	}
 }
 
+// TestClientWithoutCertificate: a client that knows the authority alone checks the
+// server as any other, and follows its file.
+func TestClientWithoutCertificate(t *testing.T) {
+	before, after := newAuthority(t), newAuthority(t)
+	dir := t.TempDir()
+	files := before.issue(dir, 2)
+	servers := make(map[*authority]*tls.Config)
+	for _, a := range []*authority{before, after} {
+		served := load(t, a.issue(t.TempDir(), 3)).current().certificate
+		servers[a] = ServerOnly(func() (*tls.Certificate, error) { return &served, nil })
+	}
+	if _, err := LoadAuthority(""); err == nil {
+		t.Error("no file was accepted")
+	}
+	client, err := LoadAuthority(files.CA)
+	must(t, err)
+	config := client.Client("localhost")
+	for name, c := range map[string]struct {
+		server, client *tls.Config
+		good           bool
+	}{
+		"the server":                   {servers[before], config, true},
+		"another authority's":          {servers[after], config, false},
+		"another name":                 {servers[before], client.Client("other"), false},
+		"one that wants a certificate": {load(t, before.issue(t.TempDir(), 4)).Server(), config, false},
+	} {
+		if _, _, err := shake(t, c.server, c.client); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	must(t, os.WriteFile(files.CA, []byte("cut off"), 0o600))
+	client.lookAgain()
+	if _, _, err := shake(t, servers[before], config); err != nil {
+		t.Errorf("with a broken file the last good one has to stay: %v", err)
+	}
+	if client.Err() == nil {
+		t.Error("Err does not tell of the broken file")
+	}
+	after.issue(dir, 5)
+	client.lookAgain()
+	if _, _, err := shake(t, servers[after], config); err != nil {
+		t.Errorf("after the authority changed: %v", err)
+	}
+}
+
 func TestUnusableFiles(t *testing.T) {
 	ca := newAuthority(t)
 	for what, c := range map[string]struct {

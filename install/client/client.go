@@ -24,16 +24,22 @@ const maxAnswer = 64 << 20
 // wait for the control plane.
 const callTimeout = 10 * time.Second
 
+// A Dialer connects to an admin socket, wherever it is.
+type Dialer func(ctx context.Context) (net.Conn, error)
+
 // Unreachable says that nobody answers on a socket.
 type Unreachable struct {
-	Who    string // "the agent", "the controller"
-	Socket string
-	Err    error
+	Who   string // "the agent", "the controller"
+	Where string // path of the socket, or what the dialer was said to reach
+	Err   error
 }
 
 func (e *Unreachable) Error() string {
-	what := fmt.Sprintf("cannot reach %s on %s: %v", e.Who, e.Socket, cause(e.Err))
+	what := fmt.Sprintf("cannot reach %s on %s: %v", e.Who, e.Where, cause(e.Err))
+	var knows interface{ Advice() string }
 	switch {
+	case errors.As(e.Err, &knows):
+		return what + ": " + knows.Advice()
 	case errors.Is(e.Err, fs.ErrPermission):
 		return what + ": run this as root, the socket belongs to root alone"
 	case errors.Is(e.Err, fs.ErrNotExist):
@@ -67,6 +73,10 @@ type Agent struct{ endpoint }
 
 // NewAgent returns a client of the agent's socket; it connects at each call.
 func NewAgent(socket string) *Agent { return &Agent{open("the agent", socket)} }
+
+// AgentOver returns a client of an agent that is reached by dial; where names
+// it in errors.
+func AgentOver(where string, dial Dialer) *Agent { return &Agent{over("the agent", where, dial)} }
 
 // Status is what the agent says of itself and of its feed and tables.
 func (a *Agent) Status(ctx context.Context) (*admin.AgentStatus, error) {
@@ -126,6 +136,9 @@ func (a *Agent) Forget(ctx context.Context, namespace, name string) error {
 	return err
 }
 
+// Metrics is the agent's counters as Prometheus reads them.
+func (a *Agent) Metrics(ctx context.Context) (string, error) { return a.text(ctx, "/metrics") }
+
 // Controller is the admin socket of the controller. It may be used
 // concurrently.
 type Controller struct{ endpoint }
@@ -136,30 +149,43 @@ func NewController(socket string) *Controller {
 	return &Controller{open("the controller", socket)}
 }
 
+// ControllerOver returns a client of a controller that is reached by dial;
+// where names it in errors.
+func ControllerOver(where string, dial Dialer) *Controller {
+	return &Controller{over("the controller", where, dial)}
+}
+
+// Metrics is the controller's counters as Prometheus reads them.
+func (c *Controller) Metrics(ctx context.Context) (string, error) { return c.text(ctx, "/metrics") }
+
 // Status is what the controller says of its source, problems and nodes.
 func (c *Controller) Status(ctx context.Context) (*admin.ControllerStatus, error) {
 	return get[*admin.ControllerStatus](ctx, &c.endpoint, "/v1/status")
 }
 
 type endpoint struct {
-	who    string
-	socket string
-	http   *http.Client
+	who   string
+	where string
+	http  *http.Client
 }
 
 func open(who, socket string) endpoint {
 	socket = strings.TrimPrefix(socket, "unix://")
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return over(who, socket, func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
-	}
-	// No kept connections: a client lives for one command, and a server that
-	// restarts between two questions must not fail the second.
-	return endpoint{who, socket, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	})
 }
 
-// Socket is the path of the socket.
-func (e *endpoint) Socket() string { return e.socket }
+func over(who, where string, dial Dialer) endpoint {
+	connect := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
+	// No kept connections: a client lives for one command, and a server that
+	// restarts between two questions must not fail the second.
+	return endpoint{who, where, &http.Client{Transport: &http.Transport{DialContext: connect, DisableKeepAlives: true}}}
+}
+
+// Where is the path of the socket, or what the dialer was said to reach.
+func (e *endpoint) Where() string { return e.where }
 
 func get[T any](ctx context.Context, e *endpoint, path string) (T, error) {
 	return call[T](ctx, e, http.MethodGet, path, nil, callTimeout)
@@ -171,43 +197,54 @@ func call[T any](ctx context.Context, e *endpoint, method, path string, in any, 
 	return out, err
 }
 
+// text asks for something that is not JSON.
+func (e *endpoint) text(ctx context.Context, path string) (string, error) {
+	body, err := e.ask(ctx, http.MethodGet, path, nil, callTimeout)
+	return string(body), err
+}
+
 func (e *endpoint) do(ctx context.Context, method, path string, in, out any, timeout time.Duration) error {
+	text, err := e.ask(ctx, method, path, in, timeout)
+	if err != nil || out == nil {
+		return err
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("the answer of %s to %s is not understood (is it the same version?): %w", e.who, path, err)
+	}
+	return nil
+}
+
+func (e *endpoint) ask(ctx context.Context, method, path string, in any, timeout time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("encode the question to %s: %w", e.who, err)
+			return nil, fmt.Errorf("encode the question to %s: %w", e.who, err)
 		}
 		body = bytes.NewReader(text)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, body)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", e.who, err)
+		return nil, fmt.Errorf("ask %s: %w", e.who, err)
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := e.http.Do(req)
 	if err != nil {
-		return &Unreachable{e.who, e.socket, unwrapURL(err)}
+		return nil, &Unreachable{e.who, e.where, unwrapURL(err)}
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return &Unreachable{e.who, e.socket, err}
+		return nil, &Unreachable{e.who, e.where, err}
 	}
 	if resp.StatusCode >= 400 {
-		return refusal(resp, text)
+		return nil, refusal(resp, text)
 	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return fmt.Errorf("the answer of %s to %s is not understood (is it the same version?): %w", e.who, path, err)
-	}
-	return nil
+	return text, nil
 }
 
 func refusal(resp *http.Response, text []byte) error {
