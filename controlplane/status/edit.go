@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/json"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"heddle.io/heddle/controlplane/condition"
@@ -63,7 +63,7 @@ func editConditions(live *unstructured.Unstructured, o *condition.Object) error 
 		Conditions []metav1.Condition `json:"conditions"`
 	}
 	if raw, ok := live.Object["status"].(map[string]any); ok {
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &status); err != nil {
+		if err := decode(raw, &status); err != nil {
 			return err
 		}
 	}
@@ -100,7 +100,7 @@ func editEntries(live *unstructured.Unstructured, o *condition.Object, list, ref
 		var c struct {
 			Conditions []metav1.Condition `json:"conditions"`
 		}
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(e, &c); err != nil {
+		if err := decode(e, &c); err != nil {
 			return err
 		}
 		ours[fmt.Sprint(e[refField])] = c.Conditions
@@ -191,21 +191,31 @@ func decodeSpec(live *unstructured.Unstructured, into any) error {
 	if err != nil {
 		return err
 	}
-	return runtime.DefaultUnstructuredConverter.FromUnstructured(raw, into)
+	return decode(raw, into)
 }
 
 func set(live *unstructured.Unstructured, field string, value any) error {
 	return unstructured.SetNestedField(live.Object, value, "status", field)
 }
 
+// decode reads a part of an object.
+func decode(raw, into any) error {
+	body, err := json.Marshal(raw)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, into)
+}
+
 // plain turns a value into what JSON makes of it.
 func plain(v any) any {
-	wrapped := struct {
-		V any `json:"v"`
-	}{v}
-	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&wrapped)
+	body, err := json.Marshal(v)
+	var out any
+	if err == nil {
+		err = json.Unmarshal(body, &out) // whole numbers become int64, as in what is read
+	}
 	if err != nil {
 		panic(fmt.Sprintf("a %T is no JSON: %v", v, err)) // the types here all are
 	}
-	return m["v"]
+	return out
 }
