@@ -16,10 +16,10 @@ import (
 func (a *app) describeCommand() *cobra.Command {
 	describe := &cobra.Command{
 		Use:   "describe",
-		Short: "Show one service or pod in full",
+		Short: "Show one service, pod or route in full",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usage{fmt.Errorf("describe what? service NAME or pod NAME")}
+			return usage{fmt.Errorf("describe what? service NAME or pod NAME or route NAME")}
 		},
 	}
 	describe.AddCommand(
@@ -46,7 +46,11 @@ func (a *app) describeCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				list, err := ask(cmd.Context(), a, (*client.Agent).Pods)
+				t, err := a.targetsOf(cmd.Context(), namespace, name)
+				if err != nil {
+					return err
+				}
+				list, err := askAll(cmd.Context(), a, t, (*client.Agent).Pods)
 				var found []answer[admin.Pod]
 				for _, l := range list {
 					l.Items = slices.DeleteFunc(l.Items, func(p admin.Pod) bool { return p.Namespace != namespace || p.Name != name })
@@ -60,8 +64,55 @@ func (a *app) describeCommand() *cobra.Command {
 				return a.show(found, err, func(w io.Writer) { renderPod(w, found) })
 			},
 		},
+		&cobra.Command{
+			Use:   "route NAME",
+			Short: "A route: the service ports it decides, expected and observed shares",
+			Args:  cobra.ExactArgs(1), ValidArgsFunction: a.completeRoutes,
+			RunE: func(cmd *cobra.Command, args []string) error {
+				namespace, name, err := a.split(args[0])
+				if err != nil {
+					return err
+				}
+				list, err := ask(cmd.Context(), a, (*client.Agent).Services)
+				if !keepRoute(list, namespace, name) && err == nil {
+					return fmt.Errorf("no node has a route %s/%s: it does not exist, is attached to no service, or was refused (heddlectl status)", namespace, name)
+				}
+				now := time.Now()
+				return a.show(list, err, func(w io.Writer) { renderService(w, list, now) })
+			},
+		},
 	)
 	return describe
+}
+
+// keepRoute keeps the service ports that a route decides, and reports whether
+// there are any. The agents name a route "TCPRoute namespace/name".
+func keepRoute(list []answer[admin.Service], namespace, name string) bool {
+	found := false
+	for i := range list {
+		list[i].Items = slices.DeleteFunc(list[i].Items, func(s admin.Service) bool {
+			_, ref, _ := strings.Cut(s.Route, " ")
+			return ref != namespace+"/"+name
+		})
+		found = found || len(list[i].Items) > 0
+	}
+	return found
+}
+
+func (a *app) completeRoutes(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	list, _ := ask(cmd.Context(), a, (*client.Agent).Services)
+	var names []string
+	for _, l := range list {
+		for _, s := range l.Items {
+			if _, ref, ok := strings.Cut(s.Route, " "); ok {
+				names = append(names, ref)
+			}
+		}
+	}
+	return unique(names), cobra.ShellCompDirectiveNoFileComp
 }
 
 // renderService shows each port (and variant) once, with a row per backend and

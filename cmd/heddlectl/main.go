@@ -89,12 +89,13 @@ func (a *app) exitCode(err error) int {
 	var (
 		gone  *client.Unreachable
 		notUp *sandbox.NotUp
+		away  *kube.Unreachable
 		wrong usage
 	)
 	switch {
 	case !a.started || errors.As(err, &wrong):
 		return exitUsage
-	case errors.As(err, &gone) || errors.As(err, &notUp):
+	case errors.As(err, &gone), errors.As(err, &notUp), errors.As(err, &away), errors.Is(err, errNobody):
 		return exitUnreachable
 	}
 	return exitProblem
@@ -106,8 +107,10 @@ func (a *app) root() *cobra.Command {
 		Short: "Look at Heddle, ask it why, and try it on one machine",
 		Long: `Look at Heddle, ask it why, and try it on one machine.
 
-Without --socket or --sandbox the sandbox "heddle" is asked when it is up, and
-this node's agent and controller (/run/heddle) otherwise.
+Whom a command asks: the sockets or the sandbox or the cluster that is named
+(--socket, --sandbox, --kubeconfig, --context); else the sandbox "heddle" when it
+is up; else this node's agent (/run/heddle); else the cluster of $KUBECONFIG or
+~/.kube/config, with your own rights there.
 
 Exit codes: 0 all is well, 1 a problem was found or the connection asked about
 is refused, 2 the command line is wrong, 3 nobody can be reached.`,
@@ -140,7 +143,7 @@ is refused, 2 the command line is wrong, 3 nobody can be reached.`,
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.demoCommand(), a.sandboxCommand(),
-		a.statusCommand(), a.describeCommand(), a.getCommand(), a.whyCommand(),
+		a.statusCommand(), a.describeCommand(), a.getCommand(), a.whyCommand(), a.topCommand(), a.sysdumpCommand(),
 		a.versionCommand(), a.echoCommand(), a.loadCommand(),
 	)
 	return root

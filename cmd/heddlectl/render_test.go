@@ -59,6 +59,7 @@ func TestRender(t *testing.T) {
 	services := func() []answer[admin.Service] { return from[[]answer[admin.Service]](t, "services.json") }
 	for name, render := range map[string]func(io.Writer){
 		"status.txt":    func(w io.Writer) { renderStatus(w, from[*statusReport](t, "status.json"), now) },
+		"cluster.txt":   func(w io.Writer) { renderCluster(w, from[*statusReport](t, "cluster.json"), false, now) },
 		"routes.txt":    func(w io.Writer) { renderRoutes(w, services()) },
 		"service.txt":   func(w io.Writer) { renderService(w, services(), now) },
 		"endpoints.txt": func(w io.Writer) { renderEndpoints(w, from[[]answer[admin.Cluster]](t, "clusters.json")) },
@@ -68,8 +69,8 @@ func TestRender(t *testing.T) {
 		"dump.txt":      func(w io.Writer) { renderDump(w, from[[]answer[admin.MapDump]](t, "dump.json")) },
 		"why.txt": func(w io.Writer) {
 			q := whyQuestion{namespace: "shop", pod: "client", protocol: "tcp", service: "shop/web"}
-			why := from[*admin.Why](t, "why.json")
-			renderWhy(w, why, q.title(why), "node1")
+			why := from[*whyReport](t, "why.json")
+			renderWhy(w, why, q.title(&why.Why))
 		},
 		"ps.txt": func(w io.Writer) {
 			pods := []sandbox.Pod{
@@ -88,11 +89,15 @@ func TestRender(t *testing.T) {
 		"hints.txt": func(w io.Writer) { renderHints(w, "bin/heddlectl", true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var out strings.Builder
-			render(&out)
-			golden(t, name, out.String())
+			golden(t, name, text(render))
 		})
 	}
+}
+
+func text(render func(io.Writer)) string {
+	var out strings.Builder
+	render(&out)
+	return out.String()
 }
 
 func TestHealthy(t *testing.T) {

@@ -17,30 +17,48 @@ import (
 
 // statusReport is what `status -o json` prints.
 type statusReport struct {
+	// Controller is what the replicas say together: nodes of all, the rest of
+	// the one that leads.
 	Controller *admin.ControllerStatus `json:"controller,omitempty"`
+	Replicas   []replicaReport         `json:"replicas,omitempty"` // in a cluster
 	Nodes      []nodeReport            `json:"nodes"`
-	Errors     []string                `json:"errors,omitempty"` // who could not be asked
+	Absent     []absent                `json:"absent,omitempty"`   // nodes of a cluster that nothing is known of
+	Unlisted   string                  `json:"unlisted,omitempty"` // why nodes without an agent are not known
+	Errors     []string                `json:"errors,omitempty"`   // who could not be asked
 	Healthy    bool                    `json:"healthy"`
 }
 
 type nodeReport struct {
 	admin.AgentStatus
 	Maps []admin.Map `json:"maps,omitempty"`
+	// Lag says how the agent is behind the controller; empty: it is not.
+	Lag string `json:"lag,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	var all bool
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the controller and each node: feed, tables, problems, refusals",
-		Long:  "Show the controller and each node: feed, tables, problems, refusals.\nExit code 1 when something needs attention, 3 when somebody cannot be reached.",
-		Args:  cobra.NoArgs,
+		Long: `Show the controller and each node: feed, tables, problems, refusals.
+
+In a cluster each node has a row; of many nodes only those that need attention
+(--all shows every one, --node NAME one in full). An agent is asked by a program
+in its pod, which needs the right to create pods/exec in Heddle's namespace.
+
+Exit code 1 when something needs attention, 3 when somebody cannot be reached.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := a.status(cmd.Context())
 			if err != nil {
 				return err
 			}
 			now := time.Now()
-			if err := a.print(report, func(w io.Writer) { renderStatus(w, report, now) }); err != nil {
+			render := func(w io.Writer) { renderStatus(w, report, now) }
+			if report.Replicas != nil && a.node == "" {
+				render = func(w io.Writer) { renderCluster(w, report, all, now) }
+			}
+			if err := a.print(report, render); err != nil {
 				return err
 			}
 			switch {
@@ -52,41 +70,63 @@ func (a *app) statusCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "in a cluster: a row for every node")
+	return cmd
 }
 
 func (a *app) status(ctx context.Context) (*statusReport, error) {
-	t, err := a.targets()
+	t, err := a.targets(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return a.collect(ctx, t)
+}
+
+// collect asks everybody. Whoever does not answer is in the report.
+func (a *app) collect(ctx context.Context, t *targets) (*statusReport, error) {
 	report := &statusReport{Nodes: []nodeReport{}}
-	var gone *client.Unreachable
-	if t.controller != nil && a.node == "" {
-		report.Controller, err = t.controller.Status(ctx)
-		if err != nil && !errors.As(err, &gone) {
-			return nil, err
-		}
-		if err != nil {
-			report.Errors = append(report.Errors, err.Error())
+	if a.node == "" {
+		report.askControllers(ctx, t)
+	}
+	nodes := make([]*nodeReport, len(t.agents))
+	errs := make([]error, len(t.agents))
+	each(len(t.agents), func(i int) { nodes[i], errs[i] = askNode(ctx, &t.agents[i]) })
+	for i, n := range nodes {
+		var gone *client.Unreachable
+		switch {
+		case errs[i] == nil:
+			report.Nodes = append(report.Nodes, *n)
+		case !errors.As(errs[i], &gone):
+			return nil, errs[i]
+		case t.cluster != nil:
+			reason := fmt.Sprintf("%s does not answer: %v", t.agents[i].pod, gone.Err)
+			report.Absent = append(report.Absent, absent{t.agents[i].node, reason})
+			report.Errors = append(report.Errors, errs[i].Error())
+		default:
+			report.Errors = append(report.Errors, errs[i].Error())
 		}
 	}
-	for _, agent := range t.agents {
-		status, err := agent.Status(ctx)
-		if errors.As(err, &gone) {
-			report.Errors = append(report.Errors, err.Error())
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		maps, err := agent.Maps(ctx)
-		if err != nil {
-			return nil, err
-		}
-		report.Nodes = append(report.Nodes, nodeReport{*status, maps})
+	if t.cluster != nil && a.node == "" {
+		report.findUncovered(ctx, t)
 	}
+	report.compare()
 	report.Healthy = len(report.Errors) == 0 && len(concerns(report)) == 0
 	return report, nil
+}
+
+func askNode(ctx context.Context, agent *target) (*nodeReport, error) {
+	if _, err := agent.name(ctx); err != nil {
+		return nil, err
+	}
+	status, err := agent.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	maps, err := agent.Maps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &nodeReport{AgentStatus: *status, Maps: maps}, nil
 }
 
 // concerns is everything that needs attention, one line each.
@@ -100,19 +140,28 @@ func concerns(r *statusReport) []string {
 			out = append(out, p.Object+": "+p.Reason)
 		}
 	}
-	for _, n := range r.Nodes {
-		switch {
-		case !n.Feed.Connected:
-			out = append(out, n.Node+" is not connected to the controller")
-		case !n.Feed.Synced:
-			out = append(out, n.Node+" has not received everything yet")
-		}
-		if n.Plan.Error != "" {
-			out = append(out, n.Node+" could not write its tables")
-		}
-		for _, p := range n.Problems {
-			out = append(out, n.Node+": "+p.Object+": "+p.Reason)
-		}
+	for i := range r.Nodes {
+		out = append(out, nodeConcerns(&r.Nodes[i])...)
+	}
+	for _, n := range r.Absent {
+		out = append(out, n.concern())
+	}
+	return out
+}
+
+func nodeConcerns(n *nodeReport) []string {
+	var out []string
+	switch {
+	case !n.Feed.Connected:
+		out = append(out, n.Node+" is not connected to the controller")
+	case !n.Feed.Synced:
+		out = append(out, n.Node+" has not received everything yet")
+	}
+	if n.Plan.Error != "" {
+		out = append(out, n.Node+" could not write its tables")
+	}
+	for _, p := range n.Problems {
+		out = append(out, n.Node+": "+p.Object+": "+p.Reason)
 	}
 	return out
 }

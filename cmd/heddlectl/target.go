@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"heddle.io/heddle/install/client"
+	"heddle.io/heddle/install/kube"
 	"heddle.io/heddle/install/sandbox"
 )
 
@@ -33,56 +37,109 @@ func (a *app) box(progress func(string)) (*sandbox.Sandbox, error) {
 	return s, nil
 }
 
-// targets are whom a command asks: agents and perhaps a controller.
-type targets struct {
-	agents     []*client.Agent
-	controller *client.Controller // nil: none to be expected here
+// A target is an agent to ask.
+type target struct {
+	*client.Agent
+	node string // empty: only the agent knows
+	pod  string // in a cluster
+	down string // why it cannot be asked, where that is known beforehand
 }
 
-// targets finds them: those that were named, else a sandbox that is up, else
-// this node's own.
-func (a *app) targets() (*targets, error) {
+// A replica is a controller to ask.
+type replica struct {
+	*client.Controller
+	pod  string // empty: no cluster
+	down string
+}
+
+// targets are whom a command asks: agents and perhaps controllers.
+type targets struct {
+	agents      []target
+	controllers []replica     // empty: none to be expected here
+	cluster     *kube.Cluster // nil: not a cluster
+	sandbox     *sandbox.Sandbox
+}
+
+// targets finds them. What the command line names comes first; then what is up
+// on this machine, a sandbox or a node's own agent; then the cluster of the
+// user's kubeconfig.
+func (a *app) targets(ctx context.Context) (*targets, error) {
+	inCluster, err := a.onCluster()
+	if err != nil {
+		return nil, err
+	}
+	if inCluster {
+		return a.clustered(ctx)
+	}
 	if a.socket != "" || a.controller != "" {
-		return a.named()
+		return a.named(), nil
 	}
 	s, err := a.box(nil)
 	if err != nil {
 		return nil, err
 	}
-	up, err := s.IsUp()
-	if err != nil {
+	if up, err := s.IsUp(); err != nil {
 		return nil, err
-	}
-	switch {
-	case up:
+	} else if up {
 		return a.sandboxed(s)
-	case a.sandbox != "":
+	}
+	if a.sandbox != "" {
 		return nil, &sandbox.NotUp{Name: a.sandbox}
 	}
-	t := &targets{agents: []*client.Agent{client.NewAgent(agentSocket)}}
+	if !exists(agentSocket) {
+		return nil, errNobody
+	}
+	t := &targets{agents: []target{{Agent: client.NewAgent(agentSocket)}}}
 	// On a node of a cluster the controller runs elsewhere.
-	if _, err := os.Stat(controllerSocket); err == nil {
-		t.controller = client.NewController(controllerSocket)
+	if exists(controllerSocket) {
+		t.controllers = []replica{{Controller: client.NewController(controllerSocket)}}
 	}
 	return t, nil
 }
 
-func (a *app) named() (*targets, error) {
+var errNobody = errors.New("nobody to ask: no sandbox is up (heddlectl sandbox up), no agent runs here (" + agentSocket + "), and there is no kubeconfig (--kubeconfig, $KUBECONFIG, ~/.kube/config)")
+
+// onCluster reports whether a command means a cluster.
+func (a *app) onCluster() (bool, error) {
+	switch {
+	case a.socket != "" || a.controller != "" || a.sandbox != "":
+		return false, nil
+	case a.kube != (kube.Options{}):
+		return true, nil
+	}
+	s, err := a.box(nil)
+	if err != nil {
+		return false, err
+	}
+	// Whoever may not look is not root, and has no use for a sandbox.
+	up, err := s.IsUp()
+	if up || err != nil && !kube.Configured(a.kube) {
+		return false, nil
+	}
+	return !exists(agentSocket) && kube.Configured(a.kube), nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func (a *app) named() *targets {
 	t := &targets{}
 	if a.socket != "" {
-		t.agents = append(t.agents, client.NewAgent(a.socket))
+		t.agents = []target{{Agent: client.NewAgent(a.socket)}}
 	}
 	if a.controller != "" {
-		t.controller = client.NewController(a.controller)
+		t.controllers = []replica{{Controller: client.NewController(a.controller)}}
 	}
-	return t, nil
+	return t
 }
 
 func (a *app) sandboxed(s *sandbox.Sandbox) (*targets, error) {
-	t := &targets{controller: s.Controller()}
+	t := &targets{controllers: []replica{{Controller: s.Controller()}}, sandbox: s}
 	for _, node := range s.Nodes() {
 		if a.node == "" || a.node == node {
-			t.agents = append(t.agents, s.Agent(node))
+			t.agents = append(t.agents, target{Agent: s.Agent(node), node: node})
 		}
 	}
 	if len(t.agents) == 0 {
@@ -95,37 +152,93 @@ func (a *app) sandboxed(s *sandbox.Sandbox) (*targets, error) {
 type answer[T any] struct {
 	Node  string `json:"node"`
 	Items []T    `json:"items"`
+	at    time.Time
 }
 
 // ask puts a question to every agent. What was answered is returned together
 // with the error of those that did not.
 func ask[T any](ctx context.Context, a *app, question func(*client.Agent, context.Context) ([]T, error)) ([]answer[T], error) {
-	t, err := a.targets()
+	t, err := a.targets(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return askAll(ctx, a, t, question)
+}
+
+func askAll[T any](ctx context.Context, a *app, t *targets, question func(*client.Agent, context.Context) ([]T, error)) ([]answer[T], error) {
+	answers := make([]*answer[T], len(t.agents))
+	errs := make([]error, len(t.agents))
+	each(len(t.agents), func(i int) {
+		agent := t.agents[i]
+		node, err := agent.name(ctx)
+		if err != nil || a.node != "" && node != a.node {
+			errs[i] = err
+			return
+		}
+		items, err := question(agent.Agent, ctx)
+		if err != nil {
+			errs[i] = fmt.Errorf("%s: %w", node, err)
+			return
+		}
+		answers[i] = &answer[T]{node, items, time.Now()}
+	})
 	var out []answer[T]
-	var errs []error
-	for _, agent := range t.agents {
-		status, err := agent.Status(ctx)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+	for _, a := range answers {
+		if a != nil {
+			out = append(out, *a)
 		}
-		if a.node != "" && status.Node != a.node {
-			continue
-		}
-		items, err := question(agent, ctx)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", status.Node, err))
-			continue
-		}
-		out = append(out, answer[T]{status.Node, items})
 	}
-	if len(out) == 0 && len(errs) == 0 {
-		return nil, usage{fmt.Errorf("--node %s: not the node that was asked", a.node)}
+	if err := few(errs); err != nil || len(out) > 0 {
+		return out, err
 	}
-	return out, errors.Join(errs...)
+	if a.node == "" {
+		return nil, nil
+	}
+	return nil, usage{fmt.Errorf("--node %s: not the node that was asked", a.node)}
+}
+
+// name is the node of an agent; it also says beforehand that nobody answers.
+func (t *target) name(ctx context.Context) (string, error) {
+	if t.down != "" {
+		return "", &client.Unreachable{Who: "the agent", Where: t.Where(), Err: errors.New(t.down)}
+	}
+	if t.node != "" {
+		return t.node, nil
+	}
+	status, err := t.Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	return status.Node, nil
+}
+
+// atOnce bounds how many agents are asked at the same time.
+const atOnce = 16
+
+// each calls f for 0 to n-1, some at once.
+func each(n int, f func(int)) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			f(i)
+		})
+	}
+	wg.Wait()
+}
+
+// maxErrors bounds how many nodes complain in full.
+const maxErrors = 8
+
+// few joins the errors that are not nil, as many as can be read.
+func few(errs []error) error {
+	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	if more := len(errs) - maxErrors; more > 0 {
+		errs = append(errs[:maxErrors:maxErrors], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(errs...)
 }
 
 // split takes "namespace/name" apart; a name alone is in the namespace of -n.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -46,11 +45,11 @@ Exit code 1 when the connection is refused.`,
 			if q.namespace, q.pod, err = a.split(args[0]); err != nil {
 				return err
 			}
-			why, node, err := a.why(cmd.Context(), &q)
+			why, err := a.why(cmd.Context(), &q)
 			if err != nil {
 				return err
 			}
-			if err := a.print(why, func(w io.Writer) { renderWhy(w, why, q.title(why), node) }); err != nil {
+			if err := a.print(why, func(w io.Writer) { renderWhy(w, why, q.title(&why.Why)) }); err != nil {
 				return err
 			}
 			if strings.EqualFold(why.Verdict, "refuse") {
@@ -81,55 +80,98 @@ func (q *whyQuestion) title(why *admin.Why) string {
 	return q.namespace + "/" + q.pod + " -> " + to
 }
 
+// whyReport is what `why -o json` prints.
+type whyReport struct {
+	admin.Why
+	Node string `json:"node"`
+	// Carrier is the way that the bytes would take; nil: there are none.
+	Carrier *carrier `json:"carrier,omitempty"`
+}
+
 // why asks the agent of the node that has the pod.
-func (a *app) why(ctx context.Context, q *whyQuestion) (*admin.Why, string, error) {
-	agent, node, err := a.agentOf(ctx, q.namespace, q.pod)
+func (a *app) why(ctx context.Context, q *whyQuestion) (*whyReport, error) {
+	t, err := a.targetsOf(ctx, q.namespace, q.pod)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	to, err := a.resolve(ctx, agent, q)
+	agent, pods, err := agentOf(ctx, t, q.namespace, q.pod)
 	if err != nil {
-		return nil, "", err
+		return nil, err
+	}
+	to, err := a.resolve(ctx, t, agent.Agent, q)
+	if err != nil {
+		return nil, err
 	}
 	why, err := agent.Why(ctx, admin.WhyRequest{
 		Source:  q.namespace + "/" + q.pod,
 		Address: to.Addr().String(), Port: to.Port(), Protocol: q.protocol,
 	})
-	return why, node, err
+	if err != nil {
+		return nil, err
+	}
+	status, err := agent.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &whyReport{*why, status.Node, carry(why, q, to, pods, status.Mechanisms)}, nil
 }
 
-// agentOf finds the agent that a pod was announced to.
-func (a *app) agentOf(ctx context.Context, namespace, name string) (*client.Agent, string, error) {
-	t, err := a.targets()
+// targetsOf narrows the targets to the node that has a pod, where the cluster
+// knows it.
+func (a *app) targetsOf(ctx context.Context, namespace, name string) (*targets, error) {
+	inCluster, err := a.onCluster()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
+	if !inCluster || a.node != "" {
+		return a.targets(ctx)
+	}
+	c, err := a.cluster()
+	if err != nil {
+		return nil, err
+	}
+	pod, err := c.Pod(ctx, namespace, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case pod.HostNetwork:
+		return nil, fmt.Errorf("pod %s/%s is on the host network: its connections are not distinguished from the node's own and never captured", namespace, name)
+	case pod.Node == "":
+		return nil, fmt.Errorf("pod %s/%s is on no node yet: %s", namespace, name, pod.Down)
+	}
+	agent, err := c.AgentOn(ctx, pod.Node)
+	if err != nil {
+		return nil, err
+	}
+	return &targets{agents: []target{agentIn(c, agent)}, cluster: c}, nil
+}
+
+// agentOf finds the agent that a pod was announced to, and all pods it knows.
+func agentOf(ctx context.Context, t *targets, namespace, name string) (*target, []admin.Pod, error) {
 	var errs []error
-	for _, agent := range t.agents {
+	for i := range t.agents {
+		agent := &t.agents[i]
+		if _, err := agent.name(ctx); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		pods, err := agent.Pods(ctx)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		for _, p := range pods {
-			if p.Namespace != namespace || p.Name != name {
-				continue
-			}
-			status, err := agent.Status(ctx)
-			if err != nil {
-				return nil, "", err
-			}
-			return agent, status.Node, nil
+		if slices.ContainsFunc(pods, func(p admin.Pod) bool { return p.Namespace == namespace && p.Name == name }) {
+			return agent, pods, nil
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, "", err
+	if err := few(errs); err != nil {
+		return nil, nil, err
 	}
-	return nil, "", fmt.Errorf("no agent knows a pod %s/%s (heddlectl get pods): hostNetwork pods are never captured, nor is what was not announced", namespace, name)
+	return nil, nil, fmt.Errorf("no agent knows a pod %s/%s (heddlectl get pods): hostNetwork pods are never captured, nor is what was not announced", namespace, name)
 }
 
 // resolve turns the destination into an address and a port.
-func (a *app) resolve(ctx context.Context, agent *client.Agent, q *whyQuestion) (netip.AddrPort, error) {
+func (a *app) resolve(ctx context.Context, t *targets, agent *client.Agent, q *whyQuestion) (netip.AddrPort, error) {
 	if to, err := netip.ParseAddrPort(q.dst); err == nil {
 		return to, nil
 	}
@@ -141,7 +183,7 @@ func (a *app) resolve(ctx context.Context, agent *client.Agent, q *whyQuestion) 
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	services, err := agent.Services(ctx)
+	services, err := servicePorts(ctx, t, agent, namespace, name)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
@@ -150,6 +192,27 @@ func (a *app) resolve(ctx context.Context, agent *client.Agent, q *whyQuestion) 
 		q.service = namespace + "/" + name
 	}
 	return to, err
+}
+
+// servicePorts are the ports of a service: as the API server has them, so that
+// a service that did not reach the node is found too; without one, as the
+// node's kernel does.
+func servicePorts(ctx context.Context, t *targets, agent *client.Agent, namespace, name string) ([]admin.Service, error) {
+	if t.cluster == nil {
+		return agent.Services(ctx)
+	}
+	s, err := t.cluster.Service(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Addresses) == 0 {
+		return nil, nil // headless: left to the platform
+	}
+	var out []admin.Service
+	for _, p := range s.Ports {
+		out = append(out, admin.Service{Namespace: namespace, Name: name, Port: p.Port, PortName: p.Name, Protocol: p.Protocol, Addresses: s.Addresses})
+	}
+	return out, nil
 }
 
 // pickPort finds the port of a service that was asked for: by number, by name,
@@ -195,8 +258,8 @@ func pickAddress(s *admin.Service, port uint16, v6 bool) (netip.AddrPort, error)
 	return netip.AddrPort{}, fmt.Errorf("service %s/%s has no IPv6 address, only %s", s.Namespace, s.Name, strings.Join(s.Addresses, ", "))
 }
 
-func renderWhy(w io.Writer, why *admin.Why, title, node string) {
-	fmt.Fprintf(w, "%s, on %s\n", title, node)
+func renderWhy(w io.Writer, why *whyReport, title string) {
+	fmt.Fprintf(w, "%s, on %s\n", title, why.Node)
 	fmt.Fprintf(w, "%s %s: %s\n", strings.ToUpper(why.Verdict), why.Reason, why.Explanation)
 	if why.Service != "" {
 		line(w, "service", "%s", why.Service)
@@ -204,6 +267,9 @@ func renderWhy(w io.Writer, why *admin.Why, title, node string) {
 	}
 	if why.Endpoint != "" {
 		line(w, "endpoint", "%s (of this draw, another may differ)", why.Endpoint)
+	}
+	if c := why.Carrier; c != nil {
+		line(w, "carried", "by %s: %s", c.By, c.Because)
 	}
 	if len(why.Backends) > 0 {
 		fmt.Fprintln(w)

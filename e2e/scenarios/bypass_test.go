@@ -18,6 +18,7 @@ func TestSocketBypass(t *testing.T) {
 	})
 	m.mustContain(m.ctl("describe", "pod", "fast/asks"), "bypass    on, with")
 	m.mustContain(m.ctl("describe", "pod", "fast/silent"), "bypass    off: not asked for")
+	m.mustContain(m.ctl("why", "fast/asks", "fast/server"), "carried   by socket_bypass: ")
 
 	m.reach("fast/silent", 10, "10.96.3.1:80")
 	if n := m.reasons("node1")["bypassed"]; n != 0 {

@@ -36,10 +36,10 @@ type Unreachable struct {
 
 func (e *Unreachable) Error() string {
 	what := fmt.Sprintf("cannot reach %s on %s: %v", e.Who, e.Where, cause(e.Err))
-	var knows interface{ Advice() string }
+	var advised interface{ Advice() string }
 	switch {
-	case errors.As(e.Err, &knows):
-		return what + ": " + knows.Advice()
+	case errors.As(e.Err, &advised): // says it itself
+		return what
 	case errors.Is(e.Err, fs.ErrPermission):
 		return what + ": run this as root, the socket belongs to root alone"
 	case errors.Is(e.Err, fs.ErrNotExist):

@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func Config(opt Options) (*rest.Config, error) {
 	case err == nil:
 	case clientcmd.IsEmptyConfig(err):
 		return nil, fmt.Errorf("no cluster is configured: name a kubeconfig by --kubeconfig or $KUBECONFIG (looked in %s)", strings.Join(rules.GetLoadingPrecedence(), ", "))
-	case clientcmd.IsContextNotFound(err):
+	case opt.Context != "" && !slices.Contains(contexts(rules), opt.Context):
 		return nil, fmt.Errorf("load the kubeconfig: %w: choose one of: %s", err, strings.Join(contexts(rules), ", "))
 	default:
 		return nil, fmt.Errorf("load the kubeconfig: %w: check --kubeconfig, $KUBECONFIG and --context", err)

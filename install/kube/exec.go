@@ -12,9 +12,11 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 )
 
@@ -33,7 +35,9 @@ func Dial(ctx context.Context, config *rest.Config, namespace, pod, container st
 		return nil, fmt.Errorf("start %s in pod %s/%s: %w", command[0], namespace, pod, err)
 	}
 	ours, theirs := net.Pipe()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	// The library logs the end of a stream as an error; ours is c.err.
+	ctx = klog.NewContext(context.WithoutCancel(ctx), logr.Discard())
+	ctx, cancel := context.WithCancel(ctx)
 	c := &execConn{Conn: ours, namespace: namespace, pod: pod, command: strings.Join(command, " "), cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		// Close of theirs comes last: who reads an end finds its reason.
@@ -121,7 +125,9 @@ func (c *execConn) failure() error {
 	if c.err == nil {
 		return nil
 	}
-	if apierrors.IsForbidden(c.err) || apierrors.IsUnauthorized(c.err) {
+	// A refused upgrade has the API server's words only.
+	forbidden := strings.Contains(c.err.Error(), " is forbidden: ")
+	if forbidden || apierrors.IsForbidden(c.err) || apierrors.IsUnauthorized(c.err) {
 		return denied(c.err, "create", "pods/exec", c.namespace)
 	}
 	if text := c.stderr.String(); text != "" {
