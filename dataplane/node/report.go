@@ -35,20 +35,20 @@ func (l *loop) publish(members []member) {
 }
 
 // live are the problems of those that work beside the loop: of what comes from
-// the control plane, of the way to it, and of the container runtime's pods.
+// the control plane, of the way to it, of running pods, of the CNI plugin.
 func (n *Node) live() []api.Problem {
-	problems := append(n.feed.Problems(), n.finder.Problems()...)
+	out := append(n.feed.Problems(), n.finder.Problems()...)
 	if n.chain != nil {
-		problems = append(problems, n.chain.Problems()...)
+		out = append(out, n.chain.Problems()...)
 	}
 	if n.c.TLSErr == nil {
-		return problems
+		return out
 	}
 	if err := n.c.TLSErr(); err != nil {
-		problems = append(problems, api.Problem{Object: "certificate", Reason: "CertificateUnusable",
+		out = append(out, api.Problem{Object: "certificate", Reason: "CertificateUnusable",
 			Detail: fmt.Sprintf("%v; the one before stays in use until it expires", err)})
 	}
-	return problems
+	return out
 }
 
 // lostPods reminds of a list of pods that could not be read at start.
