@@ -44,11 +44,12 @@ var allowed = map[string][]string{
 	"dataplane/admin":           {"api/admin", "bpf", "dataplane/plan", "dataplane/state"},
 	"dataplane/node":            {"api/...", "bpf", "dataplane/..."},
 
-	"controlplane/model":     {},
-	"controlplane/translate": {"api/xds", "controlplane/model"},
-	"controlplane/source":    {"api/v1alpha1", "controlplane/model"},
-	"controlplane/serve":     {"api/xds", "controlplane/translate"},
-	"controlplane/plane":     {"api/admin", "api/xds", "controlplane/..."},
+	"controlplane/model":             {},
+	"controlplane/translate":         {"api/xds", "controlplane/model"},
+	"controlplane/source":            {"api/v1alpha1", "controlplane/model"},
+	"controlplane/source/sourcetest": {},
+	"controlplane/serve":             {"api/xds", "controlplane/translate"},
+	"controlplane/plane":             {"api/admin", "api/xds", "controlplane/..."},
 
 	"install/client":  {"api/admin"},
 	"install/sandbox": {"api/admin", "install/client"},
