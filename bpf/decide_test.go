@@ -39,7 +39,8 @@ func TestDecide(t *testing.T) {
 		}
 	}
 	for _, r := range bpf.Reasons() {
-		if r >= bpf.ReasonNotEnrolled && r <= bpf.ReasonTableRace && seen[r.String()] == 0 {
+		decided := r >= bpf.ReasonNotEnrolled && r <= bpf.ReasonTableRace || r == bpf.ReasonMaxConnections
+		if decided && seen[r.String()] == 0 {
 			t.Errorf("no case ended in %s", r)
 		}
 	}
@@ -102,6 +103,8 @@ func newWorld(rng *rand.Rand) *world {
 		endpoints: map[bpf.EndpointKey]bpf.EndpointVal{},
 		members:   map[bpf.MemberKey]bpf.MemberVal{},
 		affinity:  map[bpf.AffinityKey]bpf.AffinityVal{},
+		loads:     map[uint64]bpf.LoadVal{},
+		outliers:  map[bpf.OutlierKey]bpf.OutlierVal{},
 	}}
 	for netns := uint64(1); netns <= worldPods; netns++ {
 		w.pods[netns] = bpf.PodVal{Scope: 1 + rng.Uint64N(worldScopes), Ifindex: rng.Uint32()}
@@ -128,6 +131,11 @@ func (w *world) addCluster(rng *rand.Rand, id uint64) {
 	if rng.IntN(2) == 0 {
 		val.Flags = bpf.ClusterLocalOnly
 	}
+	if rng.IntN(3) == 0 {
+		val.ConnectTimeoutMs, val.MaxFailures = rng.Uint32N(5000), rng.Uint32N(3)
+		val.MaxConnections = rng.Uint32N(4)
+		w.loads[id] = bpf.LoadVal{Open: rng.Int64N(5) - 1}
+	}
 	w.clusters[id] = val
 	v6 := rng.IntN(2) == 0
 	for i := range val.Count {
@@ -142,6 +150,10 @@ func (w *world) addCluster(rng *rand.Rand, id uint64) {
 			continue
 		case 1:
 			endpoint.Cluster = id + 1
+		}
+		if rng.IntN(3) == 0 {
+			w.outliers[bpf.OutlierKey{Cluster: id, Addr: endpoint.Addr, PortBe: endpoint.PortBe}] =
+				bpf.OutlierVal{UntilNs: worldNow + rng.Uint64N(3) - 1}
 		}
 		w.tables.endpoints[bpf.EndpointKey{Cluster: id, Index: i}] = endpoint
 	}
@@ -254,6 +266,8 @@ func fill(t *testing.T, maps map[string]*ebpf.Map, w *tables) {
 	replace(t, maps[bpf.MapEndpoints], w.endpoints)
 	replace(t, maps[bpf.MapMembers], w.members)
 	replace(t, maps[bpf.MapAffinity], w.affinity)
+	replace(t, maps[bpf.MapLoads], w.loads)
+	replace(t, maps[bpf.MapOutliers], w.outliers)
 }
 
 func replace[K comparable, V any](t *testing.T, m *ebpf.Map, want map[K]V) {

@@ -16,6 +16,8 @@ type tables struct {
 	endpoints map[bpf.EndpointKey]bpf.EndpointVal
 	members   map[bpf.MemberKey]bpf.MemberVal
 	affinity  map[bpf.AffinityKey]bpf.AffinityVal
+	loads     map[uint64]bpf.LoadVal
+	outliers  map[bpf.OutlierKey]bpf.OutlierVal
 }
 
 // decide is the decision in Go: a straight reading of the rules, against which
@@ -82,8 +84,11 @@ func (t *tables) attempt(in bpf.ConnectIn, podScope, rnd uint64) bpf.ConnectOut 
 		last, ok := t.affinity[bpf.AffinityKey{Service: service.Service, Netns: in.Netns}]
 		if ok && in.NowNs < last.LastNs+uint64(service.AffinityS)*1e9 {
 			member, ok := t.members[bpf.MemberKey{Service: service.Service, Addr: last.Addr, PortBe: last.PortBe}]
-			if ok && sameFamily(last.Addr, in.Addr) {
+			if ok && sameFamily(last.Addr, in.Addr) && !t.ejected(in, member.Cluster, last.Addr, last.PortBe) {
 				out.Cluster, out.Addr, out.PortBe = member.Cluster, last.Addr, last.PortBe
+				if !t.policy(in, &out) {
+					return conclude(out, bpf.ReasonMaxConnections)
+				}
 				return conclude(out, bpf.ReasonAffinity)
 			}
 		}
@@ -124,16 +129,43 @@ func (t *tables) attempt(in bpf.ConnectIn, podScope, rnd uint64) bpf.ConnectOut 
 		}
 		return conclude(out, bpf.ReasonNoEndpoint)
 	}
-	out.Index = uint32(rnd % uint64(cluster.Count))
-	endpoint, ok := t.endpoints[bpf.EndpointKey{Cluster: out.Cluster, Index: out.Index}]
-	if !ok || endpoint.Cluster != out.Cluster {
-		return conclude(out, bpf.ReasonTableRace)
+	if !t.policy(in, &out) {
+		return conclude(out, bpf.ReasonMaxConnections)
+	}
+	var endpoint bpf.EndpointVal
+	for i := range uint64(8) {
+		out.Index = uint32(rnd % uint64(cluster.Count))
+		rnd /= uint64(cluster.Count)
+		endpoint, ok = t.endpoints[bpf.EndpointKey{Cluster: out.Cluster, Index: out.Index}]
+		if !ok || endpoint.Cluster != out.Cluster {
+			return conclude(out, bpf.ReasonTableRace)
+		}
+		if out.MaxFailures == 0 || !t.ejected(in, out.Cluster, endpoint.Addr, endpoint.PortBe) {
+			break
+		}
+		rnd = (rnd + in.Rnd + i) * 0x9e3779b97f4a7c15
+		rnd ^= rnd >> 32
 	}
 	if !sameFamily(endpoint.Addr, in.Addr) {
 		return conclude(out, bpf.ReasonNoEndpoint)
 	}
 	out.Addr, out.PortBe = endpoint.Addr, endpoint.PortBe
 	return conclude(out, bpf.ReasonBalanced)
+}
+
+// policy notes what the policy of the cluster asks of a TCP connection; false:
+// there are as many as it allows.
+func (t *tables) policy(in bpf.ConnectIn, out *bpf.ConnectOut) bool {
+	c, ok := t.clusters[out.Cluster]
+	if !ok || in.Proto != tcp {
+		return true
+	}
+	out.ConnectTimeoutMs, out.MaxFailures, out.MaxConnections = c.ConnectTimeoutMs, c.MaxFailures, c.MaxConnections
+	return c.MaxConnections == 0 || t.loads[out.Cluster].Open < int64(c.MaxConnections)
+}
+
+func (t *tables) ejected(in bpf.ConnectIn, cluster uint64, addr bpf.Addr, portBE uint16) bool {
+	return t.outliers[bpf.OutlierKey{Cluster: cluster, Addr: addr, PortBe: portBE}].UntilNs > in.NowNs
 }
 
 func sameFamily(a, b bpf.Addr) bool {

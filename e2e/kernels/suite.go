@@ -42,7 +42,8 @@ var suite = []program{
 		Package: "dataplane/attach",
 		Must: []string{
 			"TestConnect", "TestConnectedUDP", "TestUnconnectedUDP", // from a pod, through a service
-			"TestNoEndpoint",                // refused in the call itself
+			"TestNoEndpoint",                                           // refused in the call itself
+			"TestMaxConnections", "TestEjection", "TestConnectTimeout", // a policy
 			"TestUntouched",                 // who is not enrolled
 			"TestFloor/clsact", "TestSweep", // works on every kernel
 			"TestUpgrade", "TestRemove",

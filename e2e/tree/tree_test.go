@@ -56,9 +56,9 @@ var testOnly = map[string]string{
 	"e2e/golden":                     "files of expected text",
 	"e2e/kernels":                    "runs the kernel tests on other kernels",
 	"e2e/peer":                       "the traffic of the scenarios",
-	"e2e/semantics":                  "compares what applications see with plain TCP",
 	"e2e/scale":                      "measures a large cluster",
 	"controlplane/source/sourcetest": "an API server in the test's own process",
+	"e2e/semantics":                  "compares what applications see with plain TCP",
 }
 
 // root is the repository's directory: tests run in e2e/tree.
