@@ -35,6 +35,9 @@ func (s *Snapshot) Index() *Index {
 			wanted[label{key.Namespace, k, v}] = true
 		}
 	}
+	if len(wanted) == 0 {
+		return x
+	}
 	for _, pod := range s.Pods {
 		for k, v := range pod.Labels {
 			if l := (label{pod.Namespace, k, v}); wanted[l] {

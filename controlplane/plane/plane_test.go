@@ -156,7 +156,8 @@ func TestFromFileToNode(t *testing.T) {
 	if s.Version != "v1-test" || s.Source.Kind != "dir" || s.Source.Path != strings.TrimPrefix(c.Source, "dir:") || s.Source.Error != "" || s.Started.IsZero() {
 		t.Errorf("status %+v", s)
 	}
-	want := []admin.Count{{Name: "Namespace", Count: 1}, {Name: "Node"}, {Name: "Pod", Count: 1}, {Name: "Service", Count: 2}, {Name: "EndpointSlice"}, {Name: "TCPRoute", Count: 1}}
+	want := []admin.Count{{Name: "Namespace", Count: 1}, {Name: "Node"}, {Name: "Pod", Count: 1}, {Name: "Service", Count: 2}, {Name: "EndpointSlice"}, {Name: "TCPRoute", Count: 1},
+		{Name: "TLSRoute"}, {Name: "HTTPRoute"}, {Name: "GRPCRoute"}, {Name: "ReferenceGrant"}, {Name: "TrafficPolicy"}, {Name: "ExternalService"}}
 	if !slices.Equal(s.Objects, want) {
 		t.Errorf("objects %v, want %v", s.Objects, want)
 	}

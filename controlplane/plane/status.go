@@ -160,5 +160,11 @@ func objects(s *model.Snapshot) []admin.Count {
 		{Name: "Service", Count: uint64(len(s.Services))},
 		{Name: "EndpointSlice", Count: uint64(len(s.Slices))},
 		{Name: "TCPRoute", Count: uint64(len(s.Routes))},
+		{Name: "TLSRoute", Count: uint64(len(s.TLSRoutes))},
+		{Name: "HTTPRoute", Count: uint64(len(s.HTTPRoutes))},
+		{Name: "GRPCRoute", Count: uint64(len(s.GRPCRoutes))},
+		{Name: "ReferenceGrant", Count: uint64(len(s.Grants))},
+		{Name: "TrafficPolicy", Count: uint64(len(s.Policies))},
+		{Name: "ExternalService", Count: uint64(len(s.Externals))},
 	}
 }

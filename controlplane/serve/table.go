@@ -48,6 +48,9 @@ func newTable() *table {
 // nothing changed it is the same table. Otherwise it has those views that the
 // change does not concern.
 func (t *table) next(resources []translate.Resource) (*table, int, error) {
+	if t.has(resources) {
+		return t, 0, nil
+	}
 	n := &table{entries: make(map[string]*entry, len(resources)), byAudience: make(map[string][]*entry), views: make(map[string]*view)}
 	concerned := make(map[string]bool) // audiences of what changed
 	encoded := 0
@@ -83,6 +86,21 @@ func (t *table) next(resources []translate.Resource) (*table, int, error) {
 		}
 	}
 	return n, encoded, nil
+}
+
+// has reports whether these are the resources of the table, message by message:
+// most changes leave most types alone.
+func (t *table) has(resources []translate.Resource) bool {
+	if len(resources) != len(t.entries) {
+		return false
+	}
+	for i := range resources {
+		r := &resources[i]
+		if e := t.entries[r.Name]; e == nil || e.message != r.Message || !slices.Equal(e.audiences, r.Audiences) {
+			return false
+		}
+	}
+	return true
 }
 
 func concern(audiences map[string]bool, e *entry) {

@@ -122,7 +122,6 @@ func (d *definitions) review(ctx context.Context, kinds []*following) bool {
 func (d *definitions) assume(ctx context.Context, kinds []*following) {
 	for _, f := range kinds {
 		if f.version == "" {
-			d.inbox.note(f.kind, func(c *contact) { c.absent = true })
 			d.start(ctx, f, f.versions[0])
 		}
 	}

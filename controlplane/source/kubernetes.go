@@ -46,6 +46,10 @@ type Kubernetes struct {
 	outbox   outbox
 }
 
+// requestsPerSecond bounds what is asked of the API server. It is reached at the
+// start only: afterwards there are watches, and reading of what they say.
+const requestsPerSecond = 50
+
 // NewKubernetes returns a source that has not asked the API server yet. The
 // configuration is not changed.
 func NewKubernetes(config *rest.Config, log *slog.Logger) (*Kubernetes, error) {
@@ -59,6 +63,9 @@ func NewKubernetes(config *rest.Config, log *slog.Logger) (*Kubernetes, error) {
 	}
 	config = rest.CopyConfig(config)
 	config.UserAgent = "heddle-controller"
+	if config.QPS == 0 { // the default would make the first reading wait
+		config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
+	}
 	binary := rest.CopyConfig(config)
 	binary.ContentType = "application/vnd.kubernetes.protobuf"
 	binary.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
@@ -183,11 +190,18 @@ func synced(contacts map[string]contact) bool {
 		}
 	}
 	for _, o := range optionals {
-		if c := contacts[o.kind]; !c.synced && !c.absent && !errors.IsForbidden(c.err) {
+		if c := contacts[o.kind]; !c.synced && !absent(contacts, o.kind) && !errors.IsForbidden(c.err) {
 			return false
 		}
 	}
 	return true
+}
+
+// absent reports whether the cluster has no such kind. Where definitions may not
+// be read, that is what the API server says when it is asked for the objects.
+func absent(contacts map[string]contact, kind string) bool {
+	c := contacts[kind]
+	return c.absent || errors.IsForbidden(contacts[definitionKind].err) && errors.IsNotFound(c.err)
 }
 
 // troubles tells what cannot be read, and why the source as a whole is not up to
@@ -195,7 +209,7 @@ func synced(contacts map[string]contact) bool {
 func (k *Kubernetes) troubles(contacts map[string]contact) (problems []model.Problem, unavailable error) {
 	missing := make(map[string][]string) // group -> kinds
 	for _, o := range optionals {
-		if contacts[o.kind].absent {
+		if absent(contacts, o.kind) {
 			missing[o.group] = append(missing[o.group], o.kind)
 		}
 	}
@@ -209,7 +223,7 @@ func (k *Kubernetes) troubles(contacts map[string]contact) (problems []model.Pro
 	for _, kind := range slices.Sorted(maps.Keys(contacts)) {
 		err := contacts[kind].err
 		switch {
-		case err == nil, contacts[kind].absent:
+		case err == nil, absent(contacts, kind):
 		case errors.IsForbidden(err):
 			problems = append(problems, model.Problem{
 				Object: object, Reason: "SourceForbidden",

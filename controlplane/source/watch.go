@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -36,7 +37,9 @@ type feed struct {
 // it tries again, for ever, and what is known stays.
 func track[L runtime.Object](ctx context.Context, b *inbox, kind string, store cache.ReflectorStore, l lister[L], fields string) {
 	answered := func(err error) {
-		if ctx.Err() == nil {
+		// A watch that begins too far back is refused, and begins anew: nothing is
+		// wrong.
+		if ctx.Err() == nil && !errors.IsResourceExpired(err) && !errors.IsGone(err) {
 			b.note(kind, func(c *contact) { c.err = err })
 		}
 	}
@@ -50,7 +53,11 @@ func track[L runtime.Object](ctx context.Context, b *inbox, kind string, store c
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = fields
 			w, err := l.Watch(ctx, o)
-			answered(err)
+			// A server that does not stream lists says no, and is asked for
+			// a plain list next, which tells.
+			if o.SendInitialEvents == nil || errors.ReasonForError(err) == metav1.StatusReasonUnknown {
+				answered(err)
+			}
 			return w, err
 		},
 	}

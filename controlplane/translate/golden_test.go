@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"heddle.io/heddle/controlplane/source"
+	"heddle.io/heddle/controlplane/source/sourcetest"
 	"heddle.io/heddle/controlplane/translate"
 )
 
@@ -25,6 +26,9 @@ func TestGolden(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(input), ".in.yaml")
 		t.Run(name, func(t *testing.T) {
 			got := run(t, input)
+			if other := runKubernetes(t, input); other != got && !fromPods[name] {
+				t.Errorf("an API server with these objects gives\n%s\nand a directory\n%s", other, got)
+			}
 			golden := strings.TrimSuffix(input, ".in.yaml") + ".out.txt"
 			if n := strings.Count(got, "\n"); n > 150 {
 				t.Errorf("%d lines of output: make the input smaller, one behaviour each", n)
@@ -44,6 +48,39 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fromPods are the inputs with a Service that gets its endpoints from pods: with
+// an API server, that is left to its EndpointSlices.
+var fromPods = map[string]bool{"service_from_pods": true, "service_dual_stack": true}
+
+// runKubernetes has the objects in an API server.
+func runKubernetes(t *testing.T, input string) string {
+	t.Helper()
+	text, err := os.ReadFile(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := sourcetest.Start(t)
+	server.Install()
+	server.Put(string(text))
+	k, err := source.NewKubernetes(server.Config(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); k.Run(ctx) }()
+	u := <-k.Updates()
+	cancel()
+	<-done
+	for _, p := range u.Problems {
+		t.Errorf("the input is refused: %s %s: %s", p.Object, p.Reason, p.Detail)
+	}
+	if u.Snapshot == nil {
+		t.Fatalf("no snapshot: %v", u.Err)
+	}
+	return translate.Build(u.Snapshot).String()
 }
 
 // run reads the objects the way the controller does, and translates them twice:

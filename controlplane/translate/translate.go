@@ -79,9 +79,15 @@ func (b *build) parentProblem(object string, parent model.Parent, reason, detail
 }
 
 func (b *build) result() *Result {
-	r := &Result{Audiences: make(map[string][]string, len(b.audiences)), Problems: b.problems}
+	total := 0
 	for _, resources := range b.byType {
-		slices.SortFunc(resources, func(x, y Resource) int { return strings.Compare(x.Name, y.Name) })
+		total += len(resources)
+	}
+	r := &Result{Resources: make([]Resource, 0, total), Audiences: make(map[string][]string, len(b.audiences)), Problems: b.problems}
+	for kind, resources := range b.byType {
+		if kind == clusterType || kind == serviceType { // the others are
+			slices.SortFunc(resources, func(x, y Resource) int { return strings.Compare(x.Name, y.Name) })
+		}
 		r.Resources = append(r.Resources, resources...)
 	}
 	for node, set := range b.audiences {
@@ -114,82 +120,6 @@ func bounded(problems []model.Problem) []model.Problem {
 	}
 	slices.SortFunc(problems, model.Problem.Compare)
 	return slices.Clip(problems)
-}
-
-// nodes makes a resource for every node that is known, by its own object or
-// because a pod is on it.
-func (b *build) nodes() {
-	start := podStart(b.Mesh)
-	add := func(name, zone string) {
-		if name == "" || b.audiences[name] != nil {
-			return
-		}
-		audience := NodeAudience(name)
-		b.audiences[name] = map[string]bool{audience: true}
-		b.emit(nodeType, name, &xds.Node{Name: name, Zone: zone, PodStart: start}, audience)
-	}
-	for _, n := range b.Nodes {
-		add(n.Name, n.Zone)
-	}
-	for _, p := range b.Pods {
-		add(p.Node, "")
-	}
-}
-
-// podStart is the same for every node; nil without a MeshConfig, which means to
-// wait.
-func podStart(m *model.MeshConfig) *xds.PodStart {
-	if m == nil {
-		return nil
-	}
-	out := &xds.PodStart{ExemptNamespaces: m.PodStart.ExemptNamespaces}
-	if m.PodStart.Drop {
-		out.WhenAgentDown = xds.PodStart_DROP
-	}
-	return out
-}
-
-// workloads tells each node its pods, and finds out which nodes have pods in the
-// mesh. A pod without addresses is told too: its node has to know whether to
-// capture it before the network is set up.
-func (b *build) workloads() {
-	for _, n := range b.Namespaces {
-		b.checkLabel("Namespace "+n.Name, model.MeshLabel, n.Mesh)
-	}
-	for _, p := range b.Pods {
-		for _, label := range []string{model.MeshLabel, model.BypassLabel} {
-			b.checkLabel("Pod "+p.String(), label, p.Labels[label])
-		}
-		if p.Node == "" || p.Finished {
-			continue
-		}
-		mesh := b.InMesh(p)
-		if mesh {
-			b.audiences[p.Node][Mesh] = true
-			b.audiences[p.Node][NamespaceAudience(p.Namespace)] = true
-		}
-		b.emit(workloadType, p.String(), b.workload(p, mesh), NodeAudience(p.Node))
-	}
-}
-
-func (b *build) workload(p *model.Pod, mesh bool) *xds.Workload {
-	if last := b.before.workloads[p]; last != nil && last.Mesh == mesh {
-		b.after.workloads[p] = last
-		return last
-	}
-	m := &xds.Workload{
-		Namespace:      p.Namespace,
-		Name:           p.Name,
-		Uid:            p.UID,
-		Node:           p.Node,
-		ServiceAccount: p.ServiceAccount,
-		Addresses:      encode(p.Addresses),
-		Mesh:           mesh,
-		HostNetwork:    p.HostNetwork,
-		SocketBypass:   p.Labels[model.BypassLabel] == model.MeshEnabled,
-	}
-	b.after.workloads[p] = m
-	return m
 }
 
 func (b *build) checkLabel(object, label, value string) {

@@ -16,9 +16,7 @@ type Translator struct {
 	nodes    map[string]*model.Node
 	services map[model.Key]plainService
 	clusters map[string]sliced
-	// workloads are the messages of pods on nodes; a pod that changes is
-	// another one.
-	workloads map[*model.Pod]*xds.Workload
+	roster   *roster
 }
 
 // plainService is a Service without routes, and what follows from it.
@@ -37,24 +35,20 @@ type sliced struct {
 
 // Build translates a snapshot.
 func (t *Translator) Build(s *model.Snapshot) *Result {
-	if !maps.Equal(t.nodes, s.Nodes) { // endpoints take their zones from them
+	if !sameMap(t.nodes, s.Nodes) && !maps.Equal(t.nodes, s.Nodes) { // endpoints take their zones from them
 		*t = Translator{}
 	}
 	b := &build{
-		Index:     s.Index(),
-		audiences: make(map[string]map[string]bool),
-		clusters:  make(map[string]*cluster, len(t.clusters)),
-		before:    t,
+		Index:    s.Index(),
+		clusters: make(map[string]*cluster, len(t.clusters)),
+		before:   t,
 		after: &Translator{
 			nodes:    s.Nodes,
 			services: make(map[model.Key]plainService, len(t.services)),
 			clusters: make(map[string]sliced, len(t.clusters)),
-
-			workloads: make(map[*model.Pod]*xds.Workload, len(t.workloads)),
 		},
 	}
-	b.nodes()
-	b.workloads()
+	b.enlist()
 	b.takePolicies()
 	b.services()
 	b.externals()

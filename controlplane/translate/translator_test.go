@@ -56,7 +56,7 @@ func mutate(r *rand.Rand, old *model.Snapshot) *model.Snapshot {
 	s := *old
 	key := model.Key{Namespace: "shop", Name: fmt.Sprintf("s%d", r.IntN(8))}
 	another := model.Key{Namespace: "shop", Name: fmt.Sprintf("s%d", r.IntN(8))}
-	switch r.IntN(8) {
+	switch r.IntN(11) {
 	case 0:
 		s.Nodes = map[string]*model.Node{"n1": {Name: "n1", Zone: fmt.Sprint(r.IntN(2))}}
 	case 1:
@@ -86,6 +86,21 @@ func mutate(r *rand.Rand, old *model.Snapshot) *model.Snapshot {
 		s.Routes[route] = &model.Route{Key: route, Parents: []model.Parent{parent}, Rules: 1,
 			Backends: []model.Backend{{Service: key, Port: 80, Weight: uint32(r.IntN(100))}, {Service: another, Port: 80, Weight: 1}}}
 	case 5:
+		s.Namespaces = map[string]*model.Namespace{"shop": {Name: "shop", Mesh: []string{model.MeshEnabled, model.MeshDisabled, "typo"}[r.IntN(3)]}}
+	case 6:
+		s.Policies = maps.Clone(s.Policies)
+		if s.Policies == nil {
+			s.Policies = make(map[model.Key]*model.TrafficPolicy)
+		}
+		if s.Policies[key] != nil {
+			delete(s.Policies, key)
+			break
+		}
+		wish := model.Locality(r.IntN(4))
+		s.Policies[key] = &model.TrafficPolicy{Key: key, Targets: []model.PolicyTarget{{Service: another}}, Locality: &wish}
+	case 7:
+		s.Mesh = &model.MeshConfig{PodStart: model.PodStart{Drop: r.IntN(2) == 0}}
+	case 8:
 		s.Pods = maps.Clone(s.Pods)
 		pod := model.Key{Namespace: "shop", Name: fmt.Sprintf("s%d-%d", r.IntN(8), r.IntN(10))}
 		delete(s.Pods, pod)

@@ -42,16 +42,17 @@ type file struct {
 // testOnly are the packages that exist for tests: their files may do what
 // tests may, and only tests may import them.
 var testOnly = map[string]string{
-	"bpf/bpftest":               "BPF objects loaded for a test",
-	"dataplane/feed/feedtest":   "a control plane in the test's own process",
-	"dataplane/nettest":         "throw-away namespaces, cgroups and pins",
-	"dataplane/state/statetest": "snapshots from text",
-	"e2e/bench":                 "measures what the built binaries cost",
-	"e2e/bench/load":            "the traffic of the bench",
-	"e2e/kernels":               "runs the kernel tests on other kernels",
-	"e2e/peer":                  "the traffic of the scenarios",
-	"e2e/semantics":             "compares what applications see with plain TCP",
-	"e2e/scale":                 "measures a large cluster",
+	"bpf/bpftest":                    "BPF objects loaded for a test",
+	"controlplane/source/sourcetest": "an API server in the test's own process",
+	"dataplane/feed/feedtest":        "a control plane in the test's own process",
+	"dataplane/nettest":              "throw-away namespaces, cgroups and pins",
+	"dataplane/state/statetest":      "snapshots from text",
+	"e2e/bench":                      "measures what the built binaries cost",
+	"e2e/bench/load":                 "the traffic of the bench",
+	"e2e/kernels":                    "runs the kernel tests on other kernels",
+	"e2e/peer":                       "the traffic of the scenarios",
+	"e2e/semantics":                  "compares what applications see with plain TCP",
+	"e2e/scale":                      "measures a large cluster",
 }
 
 // root is the repository's directory: tests run in e2e/tree.
