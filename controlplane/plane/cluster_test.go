@@ -362,15 +362,14 @@ const foreignEntry = "example.com/other Accepted=True()"
 func (k *kube) awaitRoute(want string) {
 	k.t.Helper()
 	last := ""
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if last = k.route(); last == want {
 			return
 		}
 	}
 	for _, c := range k.replicas {
-		for _, p := range status(k.t, c).Problems {
-			k.t.Logf("%+v", p)
-		}
+		s := status(k.t, c)
+		k.t.Logf("%s: objects %v, problems %+v", c.Cluster.Pod, s.Objects, s.Problems)
 	}
 	k.t.Fatalf("the route says\n%s, want\n%s", last, want)
 }

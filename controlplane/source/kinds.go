@@ -77,7 +77,7 @@ func fromCustom[T any](convert func(*T) (*object, error)) func(runtime.Object) (
 		if !ok {
 			return nil, fmt.Errorf("the API server sent a %T", o)
 		}
-		metadata := map[string]any{"name": u.GetName()}
+		metadata := map[string]any{"name": u.GetName(), "generation": u.GetGeneration()}
 		if namespace := u.GetNamespace(); namespace != "" {
 			metadata["namespace"] = namespace
 		}
