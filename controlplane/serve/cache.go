@@ -33,7 +33,8 @@ type resources struct {
 		// acked is what nodes acknowledged last, by type: names with versions, the
 		// maps of views. It is kept for a node that is away: so is what it has.
 		acked   map[string]map[string]map[string]string
-		refused map[string]refusals // by node, of those that refused something
+		refused map[string]refusals        // by node, of those that refused something
+		lacks   map[string]map[string]bool // by node: Services that do not fit there
 		watches map[*watch]bool
 	}
 }
@@ -56,6 +57,7 @@ func newResources() *resources {
 	r.mu.nodes = make(map[string]int)
 	r.mu.watches = make(map[*watch]bool)
 	r.mu.refused = make(map[string]refusals)
+	r.mu.lacks = make(map[string]map[string]bool)
 	r.mu.acked = make(map[string]map[string]map[string]string)
 	return r
 }
@@ -130,6 +132,7 @@ func (r *resources) retainLocked() {
 		if r.mu.audiences[node] == nil && r.mu.nodes[node] == 0 {
 			delete(r.mu.acked, node)
 			delete(r.mu.refused, node)
+			delete(r.mu.lacks, node)
 		}
 	}
 }
