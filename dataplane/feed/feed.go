@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/resolver"
 
-
 	"heddle.io/heddle/api/admin"
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/dataplane/state"
