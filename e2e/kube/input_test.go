@@ -1,8 +1,11 @@
 package kube
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
+
+	"heddle.io/heddle/api/admin"
 )
 
 // badInput applies what people write: the API server refuses it and names the
@@ -15,7 +18,7 @@ func (m *mesh) badInput() {
 	for name, c := range map[string]struct{ yaml, field string }{
 		"locality":     {policy(`{targetRefs: [{group: "", kind: Service, name: web}], locality: Somewhere}`), "spec.locality"},
 		"no target":    {policy(`{targetRefs: [], locality: Any}`), "spec.targetRefs"},
-		"kind":         {policy(`{targetRefs: [{group: "", kind: Pod, name: web}], locality: Any}`), "spec.targetRefs[0]"},
+		"kind":         {policy(`{targetRefs: [{group: "", kind: Pod, name: web}], locality: Any}`), "spec.targetRefs"},
 		"timeout":      {policy(`{targetRefs: [{group: "", kind: Service, name: web}], connectTimeout: soon}`), "spec.connectTimeout"},
 		"connections":  {policy(`{targetRefs: [{group: "", kind: Service, name: web}], maxConnections: 0}`), "spec.maxConnections"},
 		"unknown":      {policy(`{targetRefs: [{group: "", kind: Service, name: web}], localitee: Any}`), "localitee"},
@@ -57,7 +60,7 @@ func (m *mesh) newerEnum() {
 apiVersion: policy.heddle.io/v1alpha1
 kind: TrafficPolicy
 metadata: {name: near, namespace: shop}
-spec: {targetRefs: [{group: "", kind: Service, name: web}], locality: ` + locality + `}`
+spec: {targetRefs: [{group: "", kind: Service, name: v1}], locality: ` + locality + `}`
 	}
 	accepted := func() string {
 		return m.field(`{.status.ancestors[0].conditions[?(@.type=="Accepted")].status}{.metadata.generation}{.status.ancestors[0].conditions[?(@.type=="Accepted")].observedGeneration}`,
@@ -68,6 +71,12 @@ spec: {targetRefs: [{group: "", kind: Service, name: web}], locality: ` + locali
 	m.eventually("the policy is accepted", func() error {
 		if got := accepted(); got != "True11" {
 			return fmt.Errorf("status, generation and observed generation are %s", got)
+		}
+		return nil
+	})
+	m.eventually("each node uses its own endpoint", func() error {
+		if used := m.used("shop/v1"); used["node1"] != 1 || used["node2"] != 1 {
+			return fmt.Errorf("endpoints used: %v", used)
 		}
 		return nil
 	})
@@ -87,8 +96,35 @@ spec: {targetRefs: [{group: "", kind: Service, name: web}], locality: ` + locali
 		}
 		return nil
 	})
-	out := m.heddlectl("get", "clusters", "-o", "json")
-	if !strings.Contains(out, "PreferSameNode") && !strings.Contains(out, "prefer same node") {
-		m.t.Errorf("the locality before is no longer in force: %.2000s", out)
+	for node, used := range m.used("shop/v1") {
+		if used != 1 {
+			m.t.Errorf("the locality before is no longer in force: %s uses %d endpoints of shop/v1", node, used)
+		}
 	}
+}
+
+// used counts the endpoints that each node sends connections of a service to.
+func (m *mesh) used(service string) map[string]int {
+	var nodes []struct {
+		Node  string
+		Items []admin.Service
+	}
+	out := m.heddlectl("describe", "service", service, "-o", "json")
+	m.must(json.Unmarshal([]byte(out), &nodes))
+	count := make(map[string]int)
+	for _, n := range nodes {
+		for _, s := range n.Items {
+			for _, b := range s.Backends {
+				for _, e := range b.Endpoints {
+					if e.Used && s.Scope == "" {
+						count[n.Node]++
+					}
+				}
+			}
+		}
+	}
+	if len(count) != len(m.Nodes()) {
+		m.t.Fatalf("not every node knows service %s: %s", service, out)
+	}
+	return count
 }

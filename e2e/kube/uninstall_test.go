@@ -20,7 +20,7 @@ func (m *mesh) uninstall() {
 			m.t.Errorf("%s: something is left: %v\n%s", n.Name(), err, out)
 		}
 		for what, command := range map[string]string{
-			"pins":          "find /sys/fs/bpf -mindepth 1",
+			"pins":          "find /sys/fs/bpf -mindepth 1 ! -name '*.debug'",
 			"sockets":       "find /run/heddle -mindepth 1",
 			"state":         "find /var/lib/heddle -mindepth 1",
 			"conflist":      "grep -rl heddle /etc/cni/net.d",
