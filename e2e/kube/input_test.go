@@ -74,12 +74,7 @@ spec: {targetRefs: [{group: "", kind: Service, name: v1}], locality: ` + localit
 		}
 		return nil
 	})
-	m.eventually("each node uses its own endpoint", func() error {
-		if used := m.used("shop/v1"); used["node1"] != 1 || used["node2"] != 1 {
-			return fmt.Errorf("endpoints used: %v", used)
-		}
-		return nil
-	})
+	m.eventually("each node uses its own endpoints", func() error { return m.local("shop/v1") })
 	crd := "trafficpolicies.policy.heddle.io"
 	m.kubectl("patch", "crd", crd, "--type=json", "-p",
 		`[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/locality/enum/-","value":"PreferSameRack"}]`)
@@ -96,35 +91,37 @@ spec: {targetRefs: [{group: "", kind: Service, name: v1}], locality: ` + localit
 		}
 		return nil
 	})
-	for node, used := range m.used("shop/v1") {
-		if used != 1 {
-			m.t.Errorf("the locality before is no longer in force: %s uses %d endpoints of shop/v1", node, used)
-		}
+	if err := m.local("shop/v1"); err != nil {
+		m.t.Errorf("the locality before is no longer in force: %v", err)
 	}
 }
 
-// used counts the endpoints that each node sends connections of a service to.
-func (m *mesh) used(service string) map[string]int {
+// local checks that each node sends the connections of a service to its own
+// endpoints alone.
+func (m *mesh) local(service string) error {
 	var nodes []struct {
 		Node  string
 		Items []admin.Service
 	}
 	out := m.heddlectl("describe", "service", service, "-o", "json")
 	m.must(json.Unmarshal([]byte(out), &nodes))
-	count := make(map[string]int)
+	near := make(map[string]int)
 	for _, n := range nodes {
 		for _, s := range n.Items {
 			for _, b := range s.Backends {
 				for _, e := range b.Endpoints {
-					if e.Used && s.Scope == "" {
-						count[n.Node]++
+					switch {
+					case e.Used && e.Node != n.Node:
+						return fmt.Errorf("%s uses %s of %s", n.Node, e.Address, e.Node)
+					case e.Used:
+						near[n.Node]++
 					}
 				}
 			}
 		}
 	}
-	if len(count) != len(m.Nodes()) {
-		m.t.Fatalf("not every node knows service %s: %s", service, out)
+	if len(near) != len(m.Nodes()) {
+		return fmt.Errorf("endpoints used: %v", near)
 	}
-	return count
+	return nil
 }
