@@ -42,7 +42,7 @@ func (m *mesh) canary() {
 		for i, address := range m.addresses("web") {
 			for _, node := range []string{"node1", "node2"} {
 				name := fmt.Sprintf("canary-%d-%s-%d", i, node, weights[1])
-				clients[node+" to "+address] = m.start(name, node, "{}", "dial", fmt.Sprintf("-n=%d", n), "-workers=4", port(address, 80))
+				clients[node+" to "+address] = m.create(name, node, "{}", "dial", fmt.Sprintf("-n=%d", n), "-workers=4", port(address, 80))
 			}
 		}
 		for what, c := range clients {

@@ -45,7 +45,7 @@ func (m *mesh) uninstall() {
 		}
 	}
 	// Pods run on, served by the platform alone.
-	r := m.start("after", "node1", "{}", "dial", "-n=200", port(m.addresses("web")[0], 80)).wait()
+	r := m.create("after", "node1", "{}", "dial", "-n=200", port(m.addresses("web")[0], 80)).wait()
 	m.whole("without Heddle", r, 200)
 	if r.By["v1"] != 200 {
 		m.t.Errorf("without Heddle, connections were answered by %v", r.By)
