@@ -109,6 +109,7 @@ func measure(ctx context.Context, o options, r *report) (err error) {
 		return err
 	}
 	r.Requests, err = b.requests()
+	r.LoadEnd = load()
 	return err
 }
 

@@ -23,6 +23,7 @@ type report struct {
 	Kernel  string    `json:"kernel"`
 	Machine string    `json:"machine"`
 	Load    string    `json:"loadBefore"` // of the machine, 1, 5 and 15 minutes
+	LoadEnd string    `json:"loadAfter"`
 	Go      string    `json:"go"`
 	Commit  string    `json:"commit"`
 	Command string    `json:"command"`
@@ -43,18 +44,23 @@ func newReport(o options) *report {
 	if unix.Uname(&uts) == nil {
 		kernel = unix.ByteSliceToString(uts.Release[:])
 	}
-	load, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		load = []byte("unknown")
-	}
-	fields := strings.Fields(string(load))
 	return &report{
 		Date: time.Now().UTC(), Kernel: kernel, Go: runtime.Version(),
 		Machine: fmt.Sprintf("%s, %d processors", runtime.GOARCH, runtime.NumCPU()),
-		Load:    strings.Join(fields[:min(3, len(fields))], " "),
+		Load:    load(),
 		Commit:  commit(), Command: strings.Join(append([]string{"kube"}, os.Args[1:]...), " "),
 		Shape: o.shape,
 	}
+}
+
+// load is the load of the machine, by which others are known to use it too.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	fields := strings.Fields(string(text))
+	return strings.Join(fields[:min(3, len(fields))], " ")
 }
 
 // commit is what git says of the sources; "-dirty" when they were changed.
@@ -90,8 +96,8 @@ func (r *report) markdown() string {
 	s := r.Shape
 	fmt.Fprintf(&b, "# Scale on Kubernetes: %d nodes, %d pods, %d services\n\n", s.Nodes, s.pods(), s.Services)
 	fmt.Fprintf(&b, "%s, Linux %s, %s, %s, commit %s, `%s`\n\n", r.Date.Format("2006-01-02 15:04 MST"), r.Kernel, r.Machine, r.Go, r.Commit, r.Command)
-	fmt.Fprintf(&b, "Load of the machine before: %s. API server, etcd, kwok, the controller and %d agents share its\nprocessors. %d nodes have pods of the mesh, %d have none. How it is measured is in e2e/scale/README.md.\n\n",
-		r.Load, s.Nodes, s.MeshNodes, s.Nodes-s.MeshNodes)
+	fmt.Fprintf(&b, "Load of the machine before: %s, after: %s. API server, etcd, kwok, the controller and %d agents share its\nprocessors. %d nodes have pods of the mesh, %d have none. How it is measured is in e2e/scale/README.md.\n\n",
+		r.Load, r.LoadEnd, s.Nodes, s.MeshNodes, s.Nodes-s.MeshNodes)
 	r.coldTable(&b)
 	r.changeTable(&b)
 	r.rolloutTable(&b)
