@@ -35,6 +35,7 @@ type resources struct {
 		// acked is what nodes acknowledged last, by type: names with versions, the
 		// maps of views. It is kept for a node that is away: so is what it has.
 		acked   map[string]map[string]map[string]string
+		refused map[string]refusals // by node, of those that refused something
 		watches map[*watch]bool
 	}
 }
@@ -56,6 +57,7 @@ func newResources() *resources {
 	}
 	r.mu.nodes = make(map[string]int)
 	r.mu.watches = make(map[*watch]bool)
+	r.mu.refused = make(map[string]refusals)
 	r.mu.acked = make(map[string]map[string]map[string]string)
 	return r
 }
@@ -141,6 +143,7 @@ func (r *resources) retainLocked() {
 	for node := range r.mu.acked {
 		if r.mu.audiences[node] == nil && r.mu.nodes[node] == 0 {
 			delete(r.mu.acked, node)
+			delete(r.mu.refused, node)
 		}
 	}
 }

@@ -12,9 +12,12 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/controlplane/serve"
@@ -96,6 +99,7 @@ type node struct {
 	got    chan *discovery.DeltaDiscoveryResponse
 	ended  chan error
 	refuse func(*discovery.DeltaDiscoveryResponse) string
+	bad    string // what a refusal names
 }
 
 // connect opens a stream and subscribes to every type. has is what the node has
@@ -106,14 +110,19 @@ func (c *controller) connect(conn *grpc.ClientConn, name string, has map[string]
 	if has != nil {
 		n.has = has
 	}
+	n.subscribe()
+	return n
+}
+
+func (n *node) subscribe() {
+	n.t.Helper()
 	for _, typeURL := range xds.Types {
 		n.send(&discovery.DeltaDiscoveryRequest{
-			Node: &core.Node{Id: name}, TypeUrl: typeURL,
+			Node: &core.Node{Id: n.name}, TypeUrl: typeURL,
 			ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: n.has[typeURL],
 		})
 	}
 	go n.receive()
-	return n
 }
 
 // open opens a stream and says nothing.
@@ -147,7 +156,7 @@ func (n *node) receive() {
 		answer := &discovery.DeltaDiscoveryRequest{TypeUrl: response.TypeUrl, ResponseNonce: response.Nonce}
 		if n.refuse != nil {
 			if why := n.refuse(response); why != "" {
-				answer.ErrorDetail = &rpcstatus.Status{Code: 3, Message: why}
+				answer.ErrorDetail = n.refusal(why)
 			}
 		}
 		if n.stream.Send(answer) != nil {
@@ -155,6 +164,18 @@ func (n *node) receive() {
 		}
 		n.got <- response
 	}
+}
+
+func (n *node) refusal(why string) *rpcstatus.Status {
+	s := &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: why}
+	if n.bad != "" {
+		detail, err := anypb.New(&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: n.bad}}})
+		if err != nil {
+			n.t.Error(err)
+		}
+		s.Details = append(s.Details, detail)
+	}
+	return s
 }
 
 // await waits for the next response and returns it as text, "Type +name -name".

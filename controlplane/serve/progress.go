@@ -5,7 +5,10 @@ import (
 	"reflect"
 	"slices"
 
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 
 	"heddle.io/heddle/api/xds"
 )
@@ -14,10 +17,22 @@ import (
 // type: the answer to it says nothing about what the node has now.
 const overtaken = "overtaken"
 
-// acknowledgedLocked notes what a request acknowledges. known is what the node was
-// sent.
+// notInForce reports whether a node took a response, and could not put the state
+// with it in force. That says nothing about a single resource, and ends with the
+// next answer that says something else. Any other refusal is of what the response
+// holds: the node has the rest.
+func notInForce(request *discovery.DeltaDiscoveryRequest) bool {
+	return request.ErrorDetail.GetCode() == int32(codes.Internal)
+}
+
+// acknowledgedLocked notes what a request acknowledges, but for what it refuses
+// ([resources.answered]). known is what the node was sent.
 func (r *resources) acknowledgedLocked(request *cache.DeltaRequest, known map[string]string) {
-	if request.ResponseNonce == "" || request.ResponseNonce == overtaken || request.ErrorDetail != nil {
+	if request.ResponseNonce == "" {
+		r.claimedLocked(request)
+		return
+	}
+	if request.ResponseNonce == overtaken || notInForce(request) {
 		return
 	}
 	node := request.GetNode().GetId()
@@ -28,6 +43,75 @@ func (r *resources) acknowledgedLocked(request *cache.DeltaRequest, known map[st
 		r.mu.acked[node][request.TypeUrl] = known
 		r.changes.Add(1)
 	}
+}
+
+// refusals are the versions of resources that a node refused, and that nothing it
+// said since has made up for. They are replaced, never changed.
+type refusals map[Ref]string
+
+// answered notes what a node says about the resources of the last response of a
+// type: an acceptance makes up for earlier refusals of the same resources only.
+func (r *resources) answered(node string, request *discovery.DeltaDiscoveryRequest, sent *discovery.DeltaDiscoveryResponse) {
+	if sent == nil || notInForce(request) {
+		return
+	}
+	named := refusedNames(request)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := maps.Clone(r.mu.refused[node])
+	for _, resource := range sent.Resources {
+		ref := Ref{request.TypeUrl, resource.Name}
+		if request.ErrorDetail == nil || named != nil && !named[resource.Name] {
+			delete(next, ref)
+			continue
+		}
+		if next == nil {
+			next = make(refusals)
+		}
+		next[ref] = resource.Version
+	}
+	for _, name := range sent.RemovedResources {
+		delete(next, Ref{request.TypeUrl, name})
+	}
+	r.refusedLocked(node, next)
+}
+
+// claimedLocked makes up for refusals of what a node says that it has, when it
+// connects.
+func (r *resources) claimedLocked(request *discovery.DeltaDiscoveryRequest) {
+	node := request.GetNode().GetId()
+	next := maps.Clone(r.mu.refused[node])
+	maps.DeleteFunc(next, func(ref Ref, version string) bool {
+		return ref.Type == request.TypeUrl && request.InitialResourceVersions[ref.Name] == version
+	})
+	r.refusedLocked(node, next)
+}
+
+func (r *resources) refusedLocked(node string, next refusals) {
+	if maps.Equal(next, r.mu.refused[node]) {
+		return
+	}
+	if r.mu.refused[node] = next; len(next) == 0 {
+		delete(r.mu.refused, node)
+	}
+	r.changes.Add(1)
+}
+
+// refusedNames returns the resources that a refusal names; nil: it names none, and
+// means all.
+func refusedNames(request *discovery.DeltaDiscoveryRequest) map[string]bool {
+	for _, detail := range request.ErrorDetail.GetDetails() {
+		var bad errdetails.BadRequest
+		if !detail.MessageIs(&bad) || detail.UnmarshalTo(&bad) != nil || len(bad.FieldViolations) == 0 {
+			continue
+		}
+		names := make(map[string]bool, len(bad.FieldViolations))
+		for _, v := range bad.FieldViolations {
+			names[v.Field] = true
+		}
+		return names
+	}
+	return nil
 }
 
 // Ref names a resource.
@@ -55,6 +139,7 @@ func (s *Server) Progress(refs []Ref) []Progress {
 	for node, byType := range r.mu.acked {
 		acked[node] = maps.Clone(byType)
 	}
+	refused := maps.Clone(r.mu.refused)
 	r.mu.Unlock()
 
 	// What follows reads what nobody changes any more.
@@ -64,7 +149,7 @@ func (s *Server) Progress(refs []Ref) []Progress {
 			members[a] = append(members[a], node)
 		}
 	}
-	alike := groups(acked)
+	alike := groups(acked, refused)
 	out := make([]Progress, len(refs))
 	for i, ref := range refs {
 		out[i].Ref = ref
@@ -94,22 +179,25 @@ func distinct(names []string) []string {
 }
 
 // A group is nodes that have acknowledged the same: views are shared, so there are
-// few groups however many nodes there are.
+// few groups however many nodes there are. A node that refused something is one
+// by itself.
 type group struct {
-	acked map[string]map[string]string
-	nodes []string
+	acked   map[string]map[string]string
+	refused refusals
+	nodes   []string
 }
 
-func groups(acked map[string]map[string]map[string]string) []*group {
-	type key [4]uintptr
+func groups(acked map[string]map[string]map[string]string, refused map[string]refusals) []*group {
+	type key [5]uintptr
 	byKey := make(map[key]*group)
 	for node, byType := range acked {
 		var k key
 		for i, typeURL := range xds.Types {
 			k[i] = reflect.ValueOf(byType[typeURL]).Pointer()
 		}
+		k[len(xds.Types)] = reflect.ValueOf(refused[node]).Pointer()
 		if byKey[k] == nil {
-			byKey[k] = &group{acked: byType}
+			byKey[k] = &group{acked: byType, refused: refused[node]}
 		}
 		byKey[k].nodes = append(byKey[k].nodes, node)
 	}
@@ -117,9 +205,10 @@ func groups(acked map[string]map[string]map[string]string) []*group {
 }
 
 // has reports whether a resource is in force: this version, and any version of the
-// clusters that it names. Without those the node keeps what it had before.
+// clusters that it names. Without those the node keeps what it had before. Of a
+// cluster of which the last version was refused, nobody knows whether it has one.
 func (g *group) has(ref Ref, e *entry) bool {
-	if g.acked[ref.Type][ref.Name] != e.resource.Version {
+	if g.acked[ref.Type][ref.Name] != e.resource.Version || g.refused[ref] == e.resource.Version {
 		return false
 	}
 	s, ok := e.message.(*xds.Service)
@@ -128,7 +217,8 @@ func (g *group) has(ref Ref, e *entry) bool {
 	}
 	for _, p := range s.Ports {
 		for _, c := range p.Clusters {
-			if _, known := g.acked[xds.ClusterType][c.Cluster]; c.Cluster != "" && !known {
+			version, known := g.acked[xds.ClusterType][c.Cluster]
+			if c.Cluster != "" && (!known || g.refused[Ref{xds.ClusterType, c.Cluster}] == version) {
 				return false
 			}
 		}

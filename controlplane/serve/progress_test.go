@@ -11,16 +11,20 @@ import (
 	"heddle.io/heddle/controlplane/serve"
 )
 
-// has waits until these nodes are known to have the Service s.
-func (c *controller) has(want string) {
+// has waits until these nodes are known to have the Service s, and other likewise.
+func (c *controller) has(want string) { c.t.Helper(); c.have("s", want) }
+
+func (c *controller) other(want string) { c.t.Helper(); c.have("other", want) }
+
+func (c *controller) have(service, want string) {
 	c.t.Helper()
 	var got serve.Progress
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if got = c.Progress([]serve.Ref{{Type: xds.ServiceType, Name: "s"}})[0]; strings.Join(got.Has, " ") == want {
+		if got = c.Progress([]serve.Ref{{Type: xds.ServiceType, Name: service}})[0]; strings.Join(got.Has, " ") == want {
 			return
 		}
 	}
-	c.t.Fatalf("nodes %v have it, want %q", got.Has, want)
+	c.t.Fatalf("nodes %v have %s, want %q", got.Has, service, want)
 }
 
 func TestProgress(t *testing.T) {
@@ -56,4 +60,65 @@ func TestProgress(t *testing.T) {
 	if c.Changes() == changes {
 		t.Error("a change was not counted")
 	}
+}
+
+// What a node refuses is not made up for by what it accepts besides.
+func TestRefusedUntilAccepted(t *testing.T) {
+	lines := []string{"service s v1 mesh", "service other v1 mesh", "n1: mesh"}
+	c := start(t)
+	c.set(result(lines...))
+	n1 := c.connect(c.dial(), "n1", nil)
+	c.has("n1")
+	n1.refuse = func(r *discovery.DeltaDiscoveryResponse) string {
+		for _, resource := range r.Resources {
+			if resource.Name == "s" {
+				return "no"
+			}
+		}
+		return ""
+	}
+	step := func(want string, change ...string) {
+		t.Helper()
+		copy(lines, change)
+		c.set(result(lines...))
+		n1.await()
+		c.has(want)
+	}
+	for range 4 {
+		n1.await() // the first of each type
+	}
+	step("", "service s v2 mesh")
+	step("", "service s v2 mesh", "service other v2 mesh")
+	c.other("n1")
+
+	// A refusal that names what is bad leaves the rest in force.
+	n1.bad = "s"
+	step("", "service s v3 mesh", "service other v3 mesh")
+	c.other("n1")
+	n1.bad = "other"
+	step("n1", "service s v4 mesh", "service other v4 mesh")
+	c.other("")
+
+	n1.refuse = func(*discovery.DeltaDiscoveryResponse) string { return "" }
+	step("n1", "service s v5 mesh")
+	c.other("")
+	step("n1", "service s v5 mesh", "service other v5 mesh")
+	c.other("n1")
+}
+
+// A node that comes back with what it refused has taken it.
+func TestRefusedUntilClaimed(t *testing.T) {
+	c := start(t)
+	c.set(result("service s v1 mesh", "n1: mesh"))
+	conn := c.dial()
+	n1 := c.open(conn, "n1")
+	n1.refuse = func(*discovery.DeltaDiscoveryResponse) string { return "no" }
+	n1.subscribe()
+	for range 4 {
+		n1.await()
+	}
+	c.has("")
+	n1.close()
+	c.connect(conn, "n1", n1.has)
+	c.has("n1")
 }

@@ -66,8 +66,10 @@ type session struct {
 	nacks     uint64
 	bytes     uint64
 	lastNack  *Nack
-	refused   map[string]bool   // by type URL
-	nonces    map[string]string // of the last response of each type
+	refused   map[string]bool // by type URL
+	// last is the last response of each type. What is in it is shared with other
+	// streams.
+	last map[string]*discovery.DeltaDiscoveryResponse
 }
 
 func newSessions(r *resources, most int) *sessions {
@@ -83,7 +85,7 @@ func (s *sessions) OnDeltaStreamOpen(_ context.Context, id int64, _ string) erro
 	if len(s.mu.byID) >= s.most {
 		return status.Errorf(codes.ResourceExhausted, "this controller has %d streams already, which is its limit", s.most)
 	}
-	s.mu.byID[id] = &session{connected: time.Now(), types: make(map[string]bool), refused: make(map[string]bool), nonces: make(map[string]string)}
+	s.mu.byID[id] = &session{connected: time.Now(), types: make(map[string]bool), refused: make(map[string]bool), last: make(map[string]*discovery.DeltaDiscoveryResponse)}
 	return nil
 }
 
@@ -104,16 +106,20 @@ func (s *sessions) OnStreamDeltaRequest(id int64, request *discovery.DeltaDiscov
 	s.mu.Lock()
 	session := s.mu.byID[id]
 	joined, err := session.check(request)
+	var answered *discovery.DeltaDiscoveryResponse
 	if err == nil {
 		s.countLocked(session, request)
-		if nonce := request.ResponseNonce; nonce != "" && nonce != session.nonces[request.TypeUrl] {
-			request.ResponseNonce = overtaken
+		if nonce := request.ResponseNonce; nonce != "" {
+			if answered = session.last[request.TypeUrl]; nonce != answered.GetNonce() {
+				answered, request.ResponseNonce = nil, overtaken
+			}
 		}
 	}
 	s.mu.Unlock()
 	if joined {
 		s.resources.join(session.node)
 	}
+	s.resources.answered(session.node, request, answered)
 	return err
 }
 
@@ -183,7 +189,7 @@ func (s *sessions) OnStreamDeltaResponse(id int64, _ *discovery.DeltaDiscoveryRe
 	defer s.mu.Unlock()
 	if session := s.mu.byID[id]; session != nil {
 		session.bytes += size
-		session.nonces[response.TypeUrl] = response.Nonce
+		session.last[response.TypeUrl] = response
 	}
 }
 

@@ -1,9 +1,7 @@
 package semantics
 
 import (
-	"fmt"
 	"net/netip"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -67,12 +65,7 @@ func (e Ends) socket(p Place, protocol, flags int) (fd int, err error) {
 
 // sysctl writes a value below /proc/sys/net of the place.
 func (p Place) sysctl(name, value string) error {
-	return netns.Do(p.Netns, func() error {
-		if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil {
-			return fmt.Errorf("set net/%s: %w", name, err)
-		}
-		return nil
-	})
+	return netns.Do(p.Netns, func() error { return netns.Sysctl(name, value) })
 }
 
 func sockaddr(a netip.Addr, port uint16) unix.Sockaddr {

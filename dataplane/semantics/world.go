@@ -143,8 +143,8 @@ func prepare() error {
 		}...)
 	}
 	for _, kv := range settings {
-		if err := os.WriteFile("/proc/sys/net/"+kv[0], []byte(kv[1]), 0); err != nil {
-			return fmt.Errorf("set net/%s: %w", kv[0], err)
+		if err := netns.Sysctl(kv[0], kv[1]); err != nil {
+			return err
 		}
 	}
 	_, err := up("lo")

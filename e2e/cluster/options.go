@@ -168,6 +168,9 @@ func checkDir(dir string) error {
 			return fmt.Errorf("the directory of a cluster cannot be %s: nodes have their own files there", dir)
 		}
 	}
+	if strings.ContainsAny(dir, ",:\\") {
+		return fmt.Errorf("the directory of a cluster cannot be %s: the options of a mount take no comma, colon or backslash in it", dir)
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

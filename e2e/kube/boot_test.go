@@ -28,7 +28,7 @@ func (m *mesh) reboot() {
 
 	// The counter counts: who is outside of the mesh reaches it.
 	const outside = 100
-	stranger := m.start("stranger", "node1", "{heddle.io/mesh: disabled}", "dial", "-n="+strconv.Itoa(outside), boot)
+	stranger := m.create("stranger", "node1", "{heddle.io/mesh: disabled}", "dial", "-n="+strconv.Itoa(outside), boot)
 	if r := stranger.wait(); r.By["outside"] != outside {
 		m.t.Fatalf("outside of the mesh, %d connections were answered by %v, %v", r.Connections, r.By, r.Errors)
 	}
@@ -48,7 +48,7 @@ func (m *mesh) reboot() {
 		pause(ctx, 2*time.Second)
 	}
 	// In the mesh they are served, by v2 alone.
-	check := m.start("check", "node1", "{}", "dial", "-n=200", boot)
+	check := m.create("check", "node1", "{}", "dial", "-n=200", boot)
 	r := check.wait()
 	m.whole("after the boot", r, 200)
 	if r.By["v2"] != 200 {

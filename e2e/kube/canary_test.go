@@ -15,8 +15,8 @@ var variants = []struct {
 	options cluster.Options
 	install []string
 }{
-	{"nftables, cgroup2 alone", cluster.Options{DualStack: true}, nil},
-	{"iptables, hybrid", cluster.Options{DualStack: true, Proxy: cluster.ProxyIPTables, Cgroup: cluster.CgroupHybrid}, nil},
+	{"nftables and cgroup2 alone", cluster.Options{DualStack: true}, nil},
+	{"iptables and hybrid", cluster.Options{DualStack: true, Proxy: cluster.ProxyIPTables, Cgroup: cluster.CgroupHybrid}, nil},
 	{"no kube-proxy", cluster.Options{DualStack: true, Proxy: cluster.ProxyNone}, []string{"--without-kube-proxy", "--api-server=" + cluster.ControlPlane + ":6443"}},
 }
 
@@ -37,15 +37,19 @@ func (m *mesh) canary() {
 	m.shop(90, 10)
 	for _, weights := range [][2]int{{90, 10}, {50, 50}, {0, 100}} {
 		m.route(weights[0], weights[1])
+		const n = 2000
+		clients := make(map[string]*client)
 		for i, address := range m.addresses("web") {
 			for _, node := range []string{"node1", "node2"} {
-				const n = 2000
-				c := m.start(fmt.Sprintf("canary-%d-%s-%d", i, node, weights[1]), node, "{}", "dial", fmt.Sprintf("-n=%d", n), "-workers=4", port(address, 80))
-				r := c.wait()
-				c.remove()
-				m.whole(fmt.Sprintf("%d/%d from %s to %s", weights[0], weights[1], node, address), r, n)
-				m.share(r.By["v2"], n, float64(weights[1])/100)
+				name := fmt.Sprintf("canary-%d-%s-%d", i, node, weights[1])
+				clients[node+" to "+address] = m.create(name, node, "{}", "dial", fmt.Sprintf("-n=%d", n), "-workers=4", port(address, 80))
 			}
+		}
+		for what, c := range clients {
+			r := c.wait()
+			c.remove()
+			m.whole(fmt.Sprintf("%d/%d from %s", weights[0], weights[1], what), r, n)
+			m.share(r.By["v2"], n, float64(weights[1])/100)
 		}
 	}
 }

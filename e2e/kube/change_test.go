@@ -19,16 +19,7 @@ func (m *mesh) changes() {
 		run  func(m *mesh)
 	}{
 		{"upgrade", func(m *mesh) { m.heddlectl("upgrade", "--version="+nextVersion) }},
-		{"agent crash loop", func(m *mesh) {
-			for range 5 {
-				for _, n := range m.Nodes() {
-					_, err := n.Exec(ctx, "pkill", "-KILL", "-x", "heddled")
-					m.must(err)
-				}
-				pause(ctx, time.Second)
-			}
-			m.kubectl("rollout", "status", "-n", system, "daemonset/heddle-agent", "--timeout=120s")
-		}},
+		{"agent crash loop", (*mesh).crashLoop},
 		{"controller rollout", func(m *mesh) {
 			m.kubectl("rollout", "restart", "-n", system, "deployment/heddle-controller")
 			m.kubectl("rollout", "status", "-n", system, "deployment/heddle-controller", "--timeout=90s")
@@ -45,6 +36,27 @@ func (m *mesh) changes() {
 			s.end()
 		})
 	}
+}
+
+// crashLoop kills every agent again and again, until the kubelet lets it wait
+// before the next start.
+func (m *mesh) crashLoop() {
+	ctx := context.WithoutCancel(m.t.Context())
+	killed := make(map[string]int)
+	for range 20 {
+		for _, n := range m.Nodes() {
+			if _, err := n.Exec(ctx, "pkill", "-KILL", "-x", "heddled"); err == nil { // else it waits
+				killed[n.Name()]++
+			}
+		}
+		pause(ctx, time.Second)
+	}
+	for _, n := range m.Nodes() {
+		if killed[n.Name()] < 3 {
+			m.t.Errorf("the agent of %s was killed %d times only", n.Name(), killed[n.Name()])
+		}
+	}
+	m.kubectl("rollout", "status", "-n", system, "daemonset/heddle-agent", "--timeout=120s")
 }
 
 // conflist is the node's own network configuration.

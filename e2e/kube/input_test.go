@@ -1,8 +1,11 @@
 package kube
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
+
+	"heddle.io/heddle/api/admin"
 )
 
 // badInput applies what people write: the API server refuses it and names the
@@ -15,7 +18,7 @@ func (m *mesh) badInput() {
 	for name, c := range map[string]struct{ yaml, field string }{
 		"locality":     {policy(`{targetRefs: [{group: "", kind: Service, name: web}], locality: Somewhere}`), "spec.locality"},
 		"no target":    {policy(`{targetRefs: [], locality: Any}`), "spec.targetRefs"},
-		"kind":         {policy(`{targetRefs: [{group: "", kind: Pod, name: web}], locality: Any}`), "spec.targetRefs[0]"},
+		"kind":         {policy(`{targetRefs: [{group: "", kind: Pod, name: web}], locality: Any}`), "spec.targetRefs"},
 		"timeout":      {policy(`{targetRefs: [{group: "", kind: Service, name: web}], connectTimeout: soon}`), "spec.connectTimeout"},
 		"connections":  {policy(`{targetRefs: [{group: "", kind: Service, name: web}], maxConnections: 0}`), "spec.maxConnections"},
 		"unknown":      {policy(`{targetRefs: [{group: "", kind: Service, name: web}], localitee: Any}`), "localitee"},
@@ -57,7 +60,7 @@ func (m *mesh) newerEnum() {
 apiVersion: policy.heddle.io/v1alpha1
 kind: TrafficPolicy
 metadata: {name: near, namespace: shop}
-spec: {targetRefs: [{group: "", kind: Service, name: web}], locality: ` + locality + `}`
+spec: {targetRefs: [{group: "", kind: Service, name: v1}], locality: ` + locality + `}`
 	}
 	accepted := func() string {
 		return m.field(`{.status.ancestors[0].conditions[?(@.type=="Accepted")].status}{.metadata.generation}{.status.ancestors[0].conditions[?(@.type=="Accepted")].observedGeneration}`,
@@ -71,6 +74,7 @@ spec: {targetRefs: [{group: "", kind: Service, name: web}], locality: ` + locali
 		}
 		return nil
 	})
+	m.eventually("each node uses its own endpoints", func() error { return m.local("shop/v1") })
 	crd := "trafficpolicies.policy.heddle.io"
 	m.kubectl("patch", "crd", crd, "--type=json", "-p",
 		`[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/locality/enum/-","value":"PreferSameRack"}]`)
@@ -87,8 +91,37 @@ spec: {targetRefs: [{group: "", kind: Service, name: web}], locality: ` + locali
 		}
 		return nil
 	})
-	out := m.heddlectl("get", "clusters", "-o", "json")
-	if !strings.Contains(out, "PreferSameNode") && !strings.Contains(out, "prefer same node") {
-		m.t.Errorf("the locality before is no longer in force: %.2000s", out)
+	if err := m.local("shop/v1"); err != nil {
+		m.t.Errorf("the locality before is no longer in force: %v", err)
 	}
+}
+
+// local checks that each node sends the connections of a service to its own
+// endpoints alone.
+func (m *mesh) local(service string) error {
+	var nodes []struct {
+		Node  string
+		Items []admin.Service
+	}
+	out := m.heddlectl("describe", "service", service, "-o", "json")
+	m.must(json.Unmarshal([]byte(out), &nodes))
+	near := make(map[string]int)
+	for _, n := range nodes {
+		for _, s := range n.Items {
+			for _, b := range s.Backends {
+				for _, e := range b.Endpoints {
+					switch {
+					case e.Used && e.Node != n.Node:
+						return fmt.Errorf("%s uses %s of %s", n.Node, e.Address, e.Node)
+					case e.Used:
+						near[n.Node]++
+					}
+				}
+			}
+		}
+	}
+	if len(near) != len(m.Nodes()) {
+		return fmt.Errorf("endpoints used: %v", near)
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ func TestMesh(t *testing.T) {
 		name string
 		run  func(*mesh)
 	}{
+		{"carriers", (*mesh).carriers},
 		{"canary", (*mesh).canary},
 		{"pods", (*mesh).kindsOfPods},
 		{"enrol", (*mesh).enrolUnderTraffic},

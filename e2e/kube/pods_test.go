@@ -37,7 +37,7 @@ func (m *mesh) kindsOfPods() {
 		{"node-port", port(node, 30080), "hostport"},
 		{"headless", port(m.field("{.status.podIP}", "pod", "-n", "shop", "stateful-0"), 8080), "stateful"},
 	} {
-		r := m.start(to.name, "node1", "{}", "dial", "-n=20", to.address).wait()
+		r := m.create(to.name, "node1", "{}", "dial", "-n=20", to.address).wait()
 		m.whole(to.name+" from a pod", r, 20)
 		out, err := m.Run(m.t.Context(), peerBinary, "dial", "-n=20", to.address)
 		if err != nil || !strings.Contains(out, `"`+to.want+`":20`) {

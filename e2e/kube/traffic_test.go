@@ -20,8 +20,17 @@ type client struct {
 // longest bounds the life of a client that nobody stops.
 const longest = 5 * time.Minute
 
-// start runs a peer as a pod of namespace shop. Labels are YAML in braces.
+// start runs a peer as a pod of namespace shop, and returns when it runs. Labels
+// are YAML in braces.
 func (m *mesh) start(name, node, labels string, args ...string) *client {
+	m.t.Helper()
+	c := m.create(name, node, labels, args...)
+	m.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Running", "--timeout=30s", "pod/"+name)
+	return c
+}
+
+// create is start without waiting.
+func (m *mesh) create(name, node, labels string, args ...string) *client {
 	m.t.Helper()
 	quoted := make([]string, len(args))
 	for i, a := range args {
@@ -40,7 +49,6 @@ spec:
 `, name, labels, node, peerImage, strings.Join(quoted, ", ")))
 	c := &client{m, name}
 	m.t.Cleanup(func() { c.remove() })
-	m.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Running", "--timeout=30s", "pod/"+name)
 	return c
 }
 

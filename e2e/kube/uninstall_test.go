@@ -20,7 +20,7 @@ func (m *mesh) uninstall() {
 			m.t.Errorf("%s: something is left: %v\n%s", n.Name(), err, out)
 		}
 		for what, command := range map[string]string{
-			"pins":          "find /sys/fs/bpf -mindepth 1",
+			"pins":          "find /sys/fs/bpf -mindepth 1 ! -name '*.debug'",
 			"sockets":       "find /run/heddle -mindepth 1",
 			"state":         "find /var/lib/heddle -mindepth 1",
 			"conflist":      "grep -rl heddle /etc/cni/net.d",
@@ -45,7 +45,7 @@ func (m *mesh) uninstall() {
 		}
 	}
 	// Pods run on, served by the platform alone.
-	r := m.start("after", "node1", "{}", "dial", "-n=200", port(m.addresses("web")[0], 80)).wait()
+	r := m.create("after", "node1", "{}", "dial", "-n=200", port(m.addresses("web")[0], 80)).wait()
 	m.whole("without Heddle", r, 200)
 	if r.By["v1"] != 200 {
 		m.t.Errorf("without Heddle, connections were answered by %v", r.By)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ func run() error {
 	o := cluster.Options{Log: os.Stdout}
 	fake := flag.Int("kwok", 0, "fake nodes beside the real ones")
 	dns := flag.Bool("dns", false, "run CoreDNS")
+	images := flag.String("images", "", "directory whose archives (*.tar) every node gets as images, as make images writes them")
 	build := flag.Bool("build", false, "build the binaries, and end")
 	flag.StringVar(&o.Name, "name", "", "name of the cluster's cgroups (default: one with the pid)")
 	flag.StringVar(&o.Dir, "dir", "", "empty directory for all that the cluster writes, where its logs stay (default: a temporary one, without)")
@@ -45,7 +47,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	err = further(ctx, c, *dns, *fake)
+	err = further(ctx, c, *images, *dns, *fake)
 	if err == nil {
 		fmt.Printf("\nkubectl:  %s get pods -A\nnetwork:  nsenter --net=%s, with KUBECONFIG=%s\nlogs:     %s\nCtrl-C takes it down\n",
 			c.KubectlScript(), c.Netns(), c.Kubeconfig(), c.Logs())
@@ -59,7 +61,12 @@ func run() error {
 	return err
 }
 
-func further(ctx context.Context, c *cluster.Cluster, dns bool, fake int) error {
+func further(ctx context.Context, c *cluster.Cluster, images string, dns bool, fake int) error {
+	if images != "" {
+		if err := load(ctx, c, images); err != nil {
+			return err
+		}
+	}
 	if dns {
 		if err := c.CoreDNS(ctx); err != nil {
 			return err
@@ -67,6 +74,23 @@ func further(ctx context.Context, c *cluster.Cluster, dns bool, fake int) error 
 	}
 	if fake > 0 {
 		return c.Kwok(ctx, fake)
+	}
+	return nil
+}
+
+func load(ctx context.Context, c *cluster.Cluster, dir string) error {
+	archives, err := filepath.Glob(filepath.Join(dir, "*.tar"))
+	if err != nil {
+		return err
+	}
+	if len(archives) == 0 {
+		return fmt.Errorf("no image archive (*.tar) in %s: run make images, or correct -images", dir)
+	}
+	for _, archive := range archives {
+		if err := c.LoadImage(ctx, archive); err != nil {
+			return err
+		}
+		fmt.Printf("loaded %s\n", archive)
 	}
 	return nil
 }
