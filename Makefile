@@ -2,7 +2,7 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test cluster cluster-binaries e2e test-kernels semantics bench scale build images generate check nightly
+.PHONY: help demo test cluster cluster-binaries e2e test-kernels semantics bench scale scale-kube build images generate check nightly
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ scale: ## what 10,000 services and 100,000 endpoints cost (root); results in .bu
 	@$(MAKE) --no-print-directory build
 	@CGO_ENABLED=0 go build -o .build/scale/run ./e2e/scale
 	@.build/scale/run -o .build/scale
+
+scale-kube: ## what 300 nodes, 5,000 pods and 1,000 services of Kubernetes cost (root); results in .build/scale
+	@.ci/setup cluster
+	@$(MAKE) --no-print-directory build
+	@CGO_ENABLED=0 go build -o .build/scale/kube ./e2e/scale/kube
+	@.build/scale/kube -o .build/scale
 
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...

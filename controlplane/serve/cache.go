@@ -3,7 +3,9 @@ package serve
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -80,24 +82,36 @@ func (r *resources) set(result *translate.Result) error {
 		next[typeURL] = t
 		r.encoded.Add(uint64(encoded))
 	}
+	concerned := r.concernedLocked(next, result.Audiences)
 	r.mu.tables, r.mu.audiences, r.mu.ready = next, result.Audiences, true
 	r.batches.Add(1)
 	r.changes.Add(1)
-	r.wakeLocked()
+	r.wakeLocked(concerned)
 	r.retainLocked()
 	return nil
 }
 
-// wakeLocked answers the watches for which something changed. The answers are in
-// the order of xds.Types for each stream: what others name comes first.
-func (r *resources) wakeLocked() {
+// concernedLocked returns the types of which a node may get something else than
+// before: all of them when an audience changed. Otherwise most changes leave most
+// types alone, and there are as many watches of each as there are nodes.
+func (r *resources) concernedLocked(next map[string]*table, audiences map[string][]string) []string {
+	if !r.mu.ready || !maps.EqualFunc(r.mu.audiences, audiences, slices.Equal[[]string]) {
+		return xds.Types
+	}
+	return slices.DeleteFunc(slices.Clone(xds.Types), func(typeURL string) bool { return r.mu.tables[typeURL] == next[typeURL] })
+}
+
+// wakeLocked answers the watches of these types for which something changed. The
+// answers are in the order of xds.Types for each stream: what others name comes
+// first.
+func (r *resources) wakeLocked(concerned []string) {
 	type change struct{ from, to *view }
 	differences := make(map[change]*difference) // shared by all nodes with the same views
 	byType := make(map[string][]*watch, len(xds.Types))
 	for w := range r.mu.watches {
 		byType[w.request.TypeUrl] = append(byType[w.request.TypeUrl], w)
 	}
-	for _, typeURL := range xds.Types {
+	for _, typeURL := range concerned {
 		for _, w := range byType[typeURL] {
 			to := r.viewLocked(w.request)
 			if w.view == nil {
