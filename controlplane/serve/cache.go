@@ -35,7 +35,8 @@ type resources struct {
 		// acked is what nodes acknowledged last, by type: names with versions, the
 		// maps of views. It is kept for a node that is away: so is what it has.
 		acked   map[string]map[string]map[string]string
-		refused map[string]refusals // by node, of those that refused something
+		refused map[string]refusals        // by node, of those that refused something
+		lacks   map[string]map[string]bool // by node: Services that do not fit there
 		watches map[*watch]bool
 	}
 }
@@ -58,6 +59,7 @@ func newResources() *resources {
 	r.mu.nodes = make(map[string]int)
 	r.mu.watches = make(map[*watch]bool)
 	r.mu.refused = make(map[string]refusals)
+	r.mu.lacks = make(map[string]map[string]bool)
 	r.mu.acked = make(map[string]map[string]map[string]string)
 	return r
 }
@@ -144,6 +146,7 @@ func (r *resources) retainLocked() {
 		if r.mu.audiences[node] == nil && r.mu.nodes[node] == 0 {
 			delete(r.mu.acked, node)
 			delete(r.mu.refused, node)
+			delete(r.mu.lacks, node)
 		}
 	}
 }
