@@ -81,7 +81,7 @@ func checkSocket(fd int) error {
 			return &stranger{fmt.Sprintf("process %d has ended", peer.Pid)}
 		}
 	}
-	if uid := procs.UID(string(cgroups)); uid != "" {
+	if uid := procs.UID(string(cgroups), ""); uid != "" {
 		return &stranger{fmt.Sprintf("process %d belongs to the pod with uid %s", peer.Pid, uid)}
 	}
 	return nil
