@@ -25,7 +25,7 @@ func convertPod(in *corev1.Pod) (*object, error) {
 	var c checks
 	out := &model.Pod{
 		Key:            key(in.Namespace, in.Name),
-		UID:            string(in.UID),
+		UID:            uidOf(in),
 		Created:        in.CreationTimestamp.Time,
 		Node:           in.Spec.NodeName,
 		ServiceAccount: in.Spec.ServiceAccountName,
@@ -41,6 +41,16 @@ func convertPod(in *corev1.Pod) (*object, error) {
 	c.name("spec.nodeName", out.Node, validation.IsDNS1123Subdomain)
 	c.name("spec.serviceAccountName", out.ServiceAccount, validation.IsDNS1123Subdomain)
 	return c.result(&object{Pod: out})
+}
+
+// uidOf is the uid by which kubelet and the runtime know a pod. That of a static
+// pod is not its object's: the object is a mirror, which names it in an annotation
+// that cannot be changed.
+func uidOf(in *corev1.Pod) string {
+	if mirrored := in.Annotations[corev1.MirrorPodAnnotationKey]; mirrored != "" {
+		return mirrored
+	}
+	return string(in.UID)
 }
 
 func ready(status *corev1.PodStatus) bool {
