@@ -25,7 +25,7 @@ func convertPod(in *corev1.Pod) (*object, error) {
 	var c checks
 	out := &model.Pod{
 		Key:            key(in.Namespace, in.Name),
-		UID:            uidOf(in),
+		UID:            podUID(in),
 		Created:        in.CreationTimestamp.Time,
 		Node:           in.Spec.NodeName,
 		ServiceAccount: in.Spec.ServiceAccountName,
@@ -43,12 +43,12 @@ func convertPod(in *corev1.Pod) (*object, error) {
 	return c.result(&object{Pod: out})
 }
 
-// uidOf is the uid by which kubelet and the runtime know a pod. That of a static
-// pod is not its object's: the object is a mirror, which names it in an annotation
-// that cannot be changed.
-func uidOf(in *corev1.Pod) string {
-	if mirrored := in.Annotations[corev1.MirrorPodAnnotationKey]; mirrored != "" {
-		return mirrored
+// podUID is the uid that the pod has on its node. Of a static pod the API server
+// has a mirror with a uid of its own, while the container runtime and the CNI
+// plugins know it by the hash of its file.
+func podUID(in *corev1.Pod) string {
+	if hash := in.Annotations[corev1.MirrorPodAnnotationKey]; hash != "" {
+		return hash
 	}
 	return string(in.UID)
 }
