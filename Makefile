@@ -2,10 +2,10 @@
 # Go and root, and says what is missing otherwise.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test cluster cluster-binaries e2e test-kernels semantics bench scale build images generate check nightly
+.PHONY: help demo test cluster cluster-binaries e2e test-kernels semantics bench scale scale-kube build images generate check nightly
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the mesh on two simulated nodes: a canary under traffic (root; KEEP=1 leaves it running)
 	@.ci/setup demo
@@ -25,6 +25,10 @@ cluster: ## a Kubernetes cluster on this machine, until Ctrl-C (root; CLUSTER="f
 cluster-binaries: ## what clusters are made of: six minutes when nothing is cached
 	@.ci/setup cluster
 	@CGO_ENABLED=0 go run ./e2e/cluster/up -build
+
+e2e: ## the scenarios on real Kubernetes: a cluster comes up, is checked, gets Heddle, is tried and torn down (root)
+	@$(MAKE) --no-print-directory cluster-binaries
+	@.ci/test ./e2e/cluster ./e2e/kube
 
 test-kernels: ## kernel tests on Debian's Linux 6.1 and 6.12, emulated (neither root nor KVM); FULL=1 for all of them
 	@.ci/setup kernels
@@ -46,6 +50,12 @@ scale: ## what 10,000 services and 100,000 endpoints cost (root); results in .bu
 	@$(MAKE) --no-print-directory build
 	@CGO_ENABLED=0 go build -o .build/scale/run ./e2e/scale
 	@.build/scale/run -o .build/scale
+
+scale-kube: ## what 300 nodes, 5,000 pods and 1,000 services of Kubernetes cost (root); results in .build/scale
+	@.ci/setup cluster
+	@$(MAKE) --no-print-directory build
+	@CGO_ENABLED=0 go build -o .build/scale/kube ./e2e/scale/kube
+	@.build/scale/kube -o .build/scale
 
 build: ## the binaries, into .build/bin
 	@CGO_ENABLED=0 go build -o .build/bin/ ./cmd/...

@@ -1,5 +1,3 @@
-//go:build cluster
-
 package plane
 
 import (
@@ -11,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -30,15 +30,12 @@ import (
 	"k8s.io/client-go/dynamic"
 	clients "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/identity/mtls"
 )
 
-// These tests need a real API server, with Heddle's CRDs and those of Gateway API:
-// HEDDLE_TEST_KUBECONFIG names the file that leads to it, and -tags cluster
-// includes them. They make namespaces of their own.
+// These tests share a real API server, and make namespaces of their own.
 
 var tcpRoutes = schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "tcproutes"}
 
@@ -54,10 +51,7 @@ type kube struct {
 
 func newKube(t *testing.T) *kube {
 	t.Helper()
-	api, err := clientcmd.BuildConfigFromFlags("", os.Getenv("HEDDLE_TEST_KUBECONFIG"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	api := apiServer(t)
 	k := &kube{t: t, api: api}
 	k.client, k.dynamic = clients.NewForConfigOrDie(api), dynamic.NewForConfigOrDie(api)
 	k.system, k.app = k.namespace("system", nil), k.namespace("app", map[string]string{"heddle.io/mesh": "enabled"})
@@ -114,8 +108,18 @@ func (k *kube) token(account, audience string, pod *corev1.Pod) string {
 	return r.Status.Token
 }
 
-// replica starts a controller.
+// replica starts a controller, and waits until it serves.
 func (k *kube) replica(pod string) (c Config, stop func()) {
+	k.t.Helper()
+	c = k.config(pod)
+	p, err := New(k.t.Context(), c)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return c, k.serve(p, c)
+}
+
+func (k *kube) config(pod string) Config {
 	k.t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,34 +127,30 @@ func (k *kube) replica(pod string) (c Config, stop func()) {
 	}
 	free.Close()
 	dir := k.t.TempDir()
-	c = Config{
+	return Config{
 		Source: Kubernetes, Listen: free.Addr().String(), Version: "v1-test",
 		Admin: "unix://" + filepath.Join(dir, "controller.sock"), StateDir: dir,
 		Cluster: &Cluster{API: k.api, Namespace: k.system, Pod: pod},
+		Log:     slog.New(slog.NewTextHandler(k.t.Output(), nil)),
 	}
-	c.Log = slog.New(slog.NewTextHandler(k.t.Output(), nil))
-	p, err := New(k.t.Context(), c)
-	if err != nil {
-		k.t.Fatal(err)
-	}
+}
+
+// serve runs a controller until it is stopped, or its test ends.
+func (k *kube) serve(p *Plane, c Config) (stop func()) {
+	k.t.Helper()
 	k.replicas = append(k.replicas, c)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			k.t.Errorf("Run: %v", err)
 		}
-	}
+	})
 	k.t.Cleanup(stop)
-	until(k.t, pod+" is ready", func() bool { return p.ready() == nil })
-	return c, stop
+	until(k.t, c.Cluster.Pod+" is ready", func() bool { return p.ready() == nil })
+	return stop
 }
 
 // open opens a stream of a node, and returns what it was answered first.
@@ -251,15 +251,23 @@ func TestNodesAreKnown(t *testing.T) {
 // bring its ConfigMap back, and never write over a Secret that they cannot use.
 func TestAuthorityIsShared(t *testing.T) {
 	k := newKube(t)
-	type started struct{ c Config }
-	both := make(chan started, 2)
-	for _, pod := range []string{"one", "two"} {
-		go func() { c, _ := k.replica(pod); both <- started{c} }()
+	a, b := k.config("one"), k.config("two")
+	var planes [2]*Plane
+	var together errgroup.Group
+	for i, c := range []Config{a, b} {
+		together.Go(func() (err error) {
+			planes[i], err = New(t.Context(), c)
+			return err
+		})
 	}
-	a, b := <-both, <-both
+	if err := together.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	k.serve(planes[0], a)
+	k.serve(planes[1], b)
 	token := k.token(agentAccount, "heddle", k.pod(k.system, agentAccount, "heddle-test-n1"))
-	for _, r := range []started{a, b} {
-		if _, _, err := k.open(r.c, "heddle-test-n1", token); err != nil {
+	for _, c := range []Config{a, b} {
+		if _, _, err := k.open(c, "heddle-test-n1", token); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -281,12 +289,12 @@ func TestAuthorityIsShared(t *testing.T) {
 	}
 	until40(t, "the ConfigMap is back and the Secret is a problem", func() bool {
 		again, err := maps.Get(t.Context(), "heddle-ca", metav1.GetOptions{})
-		return err == nil && again.Data["ca.pem"] == m.Data["ca.pem"] && hasProblem(t, a.c, "AuthorityUnusable") && hasProblem(t, b.c, "AuthorityUnusable")
+		return err == nil && again.Data["ca.pem"] == m.Data["ca.pem"] && hasProblem(t, a, "AuthorityUnusable") && hasProblem(t, b, "AuthorityUnusable")
 	})
 	if now, err := k.client.CoreV1().Secrets(k.system).Get(t.Context(), "heddle-controller-ca", metav1.GetOptions{}); err != nil || string(now.Data["tls.crt"]) != "spoiled" {
 		t.Errorf("the Secret was written over: %v", err)
 	}
-	if _, _, err := k.open(a.c, "heddle-test-n1", token); err != nil {
+	if _, _, err := k.open(a, "heddle-test-n1", token); err != nil {
 		t.Errorf("the authority in use has to stay: %v", err)
 	}
 }

@@ -175,6 +175,9 @@ func (p *Plane) stopStreams() {
 func (p *Plane) follow(ctx context.Context) {
 	var served *model.Snapshot
 	var translator translate.Translator
+	if p.c.Cluster != nil {
+		translator.Exempt = p.c.Cluster.Namespace // or no agent could start there
+	}
 	for {
 		var u source.Update
 		select {

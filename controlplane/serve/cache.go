@@ -3,7 +3,9 @@ package serve
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,7 +35,8 @@ type resources struct {
 		// acked is what nodes acknowledged last, by type: names with versions, the
 		// maps of views. It is kept for a node that is away: so is what it has.
 		acked   map[string]map[string]map[string]string
-		refused map[string]refusals // by node, of those that refused something
+		refused map[string]refusals        // by node, of those that refused something
+		lacks   map[string]map[string]bool // by node: Services that do not fit there
 		watches map[*watch]bool
 	}
 }
@@ -56,6 +59,7 @@ func newResources() *resources {
 	r.mu.nodes = make(map[string]int)
 	r.mu.watches = make(map[*watch]bool)
 	r.mu.refused = make(map[string]refusals)
+	r.mu.lacks = make(map[string]map[string]bool)
 	r.mu.acked = make(map[string]map[string]map[string]string)
 	return r
 }
@@ -78,24 +82,36 @@ func (r *resources) set(result *translate.Result) error {
 		next[typeURL] = t
 		r.encoded.Add(uint64(encoded))
 	}
+	concerned := r.concernedLocked(next, result.Audiences)
 	r.mu.tables, r.mu.audiences, r.mu.ready = next, result.Audiences, true
 	r.batches.Add(1)
 	r.changes.Add(1)
-	r.wakeLocked()
+	r.wakeLocked(concerned)
 	r.retainLocked()
 	return nil
 }
 
-// wakeLocked answers the watches for which something changed. The answers are in
-// the order of xds.Types for each stream: what others name comes first.
-func (r *resources) wakeLocked() {
+// concernedLocked returns the types of which a node may get something else than
+// before: all of them when an audience changed. Otherwise most changes leave most
+// types alone, and there are as many watches of each as there are nodes.
+func (r *resources) concernedLocked(next map[string]*table, audiences map[string][]string) []string {
+	if !r.mu.ready || !maps.EqualFunc(r.mu.audiences, audiences, slices.Equal[[]string]) {
+		return xds.Types
+	}
+	return slices.DeleteFunc(slices.Clone(xds.Types), func(typeURL string) bool { return r.mu.tables[typeURL] == next[typeURL] })
+}
+
+// wakeLocked answers the watches of these types for which something changed. The
+// answers are in the order of xds.Types for each stream: what others name comes
+// first.
+func (r *resources) wakeLocked(concerned []string) {
 	type change struct{ from, to *view }
 	differences := make(map[change]*difference) // shared by all nodes with the same views
 	byType := make(map[string][]*watch, len(xds.Types))
 	for w := range r.mu.watches {
 		byType[w.request.TypeUrl] = append(byType[w.request.TypeUrl], w)
 	}
-	for _, typeURL := range xds.Types {
+	for _, typeURL := range concerned {
 		for _, w := range byType[typeURL] {
 			to := r.viewLocked(w.request)
 			if w.view == nil {
@@ -130,6 +146,7 @@ func (r *resources) retainLocked() {
 		if r.mu.audiences[node] == nil && r.mu.nodes[node] == 0 {
 			delete(r.mu.acked, node)
 			delete(r.mu.refused, node)
+			delete(r.mu.lacks, node)
 		}
 	}
 }

@@ -100,6 +100,7 @@ type node struct {
 	ended  chan error
 	refuse func(*discovery.DeltaDiscoveryResponse) string
 	bad    string // what a refusal names
+	code   codes.Code
 }
 
 // connect opens a stream and subscribes to every type. has is what the node has
@@ -136,6 +137,7 @@ func (c *controller) open(conn *grpc.ClientConn, name string) *node {
 	return &node{
 		t: c.t, name: name, stream: stream, close: cancel, has: make(map[string]map[string]string),
 		got: make(chan *discovery.DeltaDiscoveryResponse, 100), ended: make(chan error, 1),
+		code: codes.InvalidArgument,
 	}
 }
 
@@ -167,7 +169,7 @@ func (n *node) receive() {
 }
 
 func (n *node) refusal(why string) *rpcstatus.Status {
-	s := &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: why}
+	s := &rpcstatus.Status{Code: int32(n.code), Message: why}
 	if n.bad != "" {
 		detail, err := anypb.New(&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: n.bad}}})
 		if err != nil {

@@ -18,9 +18,9 @@ import (
 const overtaken = "overtaken"
 
 // notInForce reports whether a node took a response, and could not put the state
-// with it in force. That says nothing about a single resource, and ends with the
-// next answer that says something else. Any other refusal is of what the response
-// holds: the node has the rest.
+// with it in force: but for the Services that it names, or, if it names none, all
+// of it. That ends with the next answer that says something else. Any other refusal
+// is of what the response holds: the node has the rest.
 func notInForce(request *discovery.DeltaDiscoveryRequest) bool {
 	return request.ErrorDetail.GetCode() == int32(codes.Internal)
 }
@@ -32,10 +32,19 @@ func (r *resources) acknowledgedLocked(request *cache.DeltaRequest, known map[st
 		r.claimedLocked(request)
 		return
 	}
-	if request.ResponseNonce == overtaken || notInForce(request) {
+	if request.ResponseNonce == overtaken {
 		return
 	}
 	node := request.GetNode().GetId()
+	if notInForce(request) {
+		lacks := refusedNames(request)
+		if lacks == nil {
+			return
+		}
+		r.lacksLocked(node, lacks)
+	} else if request.ErrorDetail == nil {
+		r.lacksLocked(node, nil)
+	}
 	if r.mu.acked[node] == nil {
 		r.mu.acked[node] = make(map[string]map[string]string, len(xds.Types))
 	}
@@ -49,13 +58,32 @@ func (r *resources) acknowledgedLocked(request *cache.DeltaRequest, known map[st
 // said since has made up for. They are replaced, never changed.
 type refusals map[Ref]string
 
+// lacksLocked notes which Services do not fit on a node.
+func (r *resources) lacksLocked(node string, names map[string]bool) {
+	if maps.Equal(names, r.mu.lacks[node]) {
+		return
+	}
+	if r.mu.lacks[node] = names; len(names) == 0 {
+		delete(r.mu.lacks, node)
+	}
+	r.changes.Add(1)
+}
+
 // answered notes what a node says about the resources of the last response of a
 // type: an acceptance makes up for earlier refusals of the same resources only.
 func (r *resources) answered(node string, request *discovery.DeltaDiscoveryRequest, sent *discovery.DeltaDiscoveryResponse) {
-	if sent == nil || notInForce(request) {
+	if sent == nil {
 		return
 	}
 	named := refusedNames(request)
+	if notInForce(request) {
+		if named == nil {
+			return
+		}
+		// All of the response was taken. Its Services that do not fit are those of
+		// lacks, as long as they do not.
+		named = map[string]bool{}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := maps.Clone(r.mu.refused[node])
@@ -139,7 +167,7 @@ func (s *Server) Progress(refs []Ref) []Progress {
 	for node, byType := range r.mu.acked {
 		acked[node] = maps.Clone(byType)
 	}
-	refused := maps.Clone(r.mu.refused)
+	refused, lacks := maps.Clone(r.mu.refused), maps.Clone(r.mu.lacks)
 	r.mu.Unlock()
 
 	// What follows reads what nobody changes any more.
@@ -149,7 +177,7 @@ func (s *Server) Progress(refs []Ref) []Progress {
 			members[a] = append(members[a], node)
 		}
 	}
-	alike := groups(acked, refused)
+	alike := groups(acked, refused, lacks)
 	out := make([]Progress, len(refs))
 	for i, ref := range refs {
 		out[i].Ref = ref
@@ -184,11 +212,12 @@ func distinct(names []string) []string {
 type group struct {
 	acked   map[string]map[string]string
 	refused refusals
+	lacks   map[string]bool // Services that do not fit
 	nodes   []string
 }
 
-func groups(acked map[string]map[string]map[string]string, refused map[string]refusals) []*group {
-	type key [5]uintptr
+func groups(acked map[string]map[string]map[string]string, refused map[string]refusals, lacks map[string]map[string]bool) []*group {
+	type key [6]uintptr
 	byKey := make(map[key]*group)
 	for node, byType := range acked {
 		var k key
@@ -196,8 +225,9 @@ func groups(acked map[string]map[string]map[string]string, refused map[string]re
 			k[i] = reflect.ValueOf(byType[typeURL]).Pointer()
 		}
 		k[len(xds.Types)] = reflect.ValueOf(refused[node]).Pointer()
+		k[len(xds.Types)+1] = reflect.ValueOf(lacks[node]).Pointer()
 		if byKey[k] == nil {
-			byKey[k] = &group{acked: byType, refused: refused[node]}
+			byKey[k] = &group{acked: byType, refused: refused[node], lacks: lacks[node]}
 		}
 		byKey[k].nodes = append(byKey[k].nodes, node)
 	}
@@ -214,6 +244,9 @@ func (g *group) has(ref Ref, e *entry) bool {
 	s, ok := e.message.(*xds.Service)
 	if !ok {
 		return true
+	}
+	if g.lacks[ref.Name] {
+		return false
 	}
 	for _, p := range s.Ports {
 		for _, c := range p.Clusters {

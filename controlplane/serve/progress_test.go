@@ -6,6 +6,7 @@ import (
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
 
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/controlplane/serve"
@@ -68,6 +69,9 @@ func TestRefusedUntilAccepted(t *testing.T) {
 	c := start(t)
 	c.set(result(lines...))
 	n1 := c.connect(c.dial(), "n1", nil)
+	for range 4 {
+		n1.await() // the first of each type
+	}
 	c.has("n1")
 	n1.refuse = func(r *discovery.DeltaDiscoveryResponse) string {
 		for _, resource := range r.Resources {
@@ -83,9 +87,6 @@ func TestRefusedUntilAccepted(t *testing.T) {
 		c.set(result(lines...))
 		n1.await()
 		c.has(want)
-	}
-	for range 4 {
-		n1.await() // the first of each type
 	}
 	step("", "service s v2 mesh")
 	step("", "service s v2 mesh", "service other v2 mesh")
@@ -120,5 +121,31 @@ func TestRefusedUntilClaimed(t *testing.T) {
 	c.has("")
 	n1.close()
 	c.connect(conn, "n1", n1.has)
+	c.has("n1")
+}
+
+// A Service that does not fit on a node leaves the others in force, also when it
+// came earlier than what the node answers.
+func TestDoesNotFit(t *testing.T) {
+	lines := []string{"service s v1 mesh", "service other v1 mesh", "cluster c v1 mesh", "n1: mesh"}
+	c := start(t)
+	c.set(result(lines...))
+	n1 := c.connect(c.dial(), "n1", nil)
+	for range 4 {
+		n1.await() // the first of each type
+	}
+	c.has("n1")
+	n1.refuse = func(*discovery.DeltaDiscoveryResponse) string { return "full" }
+	n1.code, n1.bad = codes.Internal, "s"
+	lines[2] = "cluster c v2 mesh"
+	c.set(result(lines...))
+	n1.await()
+	c.has("")
+	c.other("n1")
+
+	n1.refuse = nil
+	lines[2] = "cluster c v3 mesh"
+	c.set(result(lines...))
+	n1.await()
 	c.has("n1")
 }

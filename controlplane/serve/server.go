@@ -20,6 +20,15 @@ const DefaultMaxStreams = 10_000
 // all resources that the node has.
 const maxRequest = 32 << 20
 
+// A connection ends after maxAge, give or take a tenth, and its node connects again,
+// perhaps to another replica: after a rollout all nodes are at the replica that was
+// ready first. That costs little, because a node says what it has. The stream is not
+// drained by itself, so ageGrace is short.
+const (
+	maxAge   = 30 * time.Minute
+	ageGrace = time.Second
+)
+
 // Server serves resources. Its methods may be called from any goroutine.
 type Server struct {
 	discovery.UnimplementedAggregatedDiscoveryServiceServer
@@ -50,6 +59,7 @@ func GRPCOptions() []grpc.ServerOption {
 		// Connections without a stream are closed.
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 20 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: time.Minute,
+			MaxConnectionAge: maxAge, MaxConnectionAgeGrace: ageGrace,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	}

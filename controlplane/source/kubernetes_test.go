@@ -217,6 +217,21 @@ func TestAnAddressIsUsedAgain(t *testing.T) {
 	c.until("pod new, pod other")
 }
 
+// A static pod has the uid that its node knows it by, not its mirror's.
+func TestStaticPod(t *testing.T) {
+	created := "2026-02-01T00:00:00Z"
+	c := startCluster(t, apiPod("dns", created, "10.0.0.1", ", uid: mirror, annotations: {kubernetes.io/config.mirror: hash, kubernetes.io/config.hash: hash}"))
+	c.until("pod dns")
+	if got := c.last.Snapshot.Pods[key("shop", "dns")].UID; got != "hash" {
+		t.Errorf("a static pod has uid %q", got)
+	}
+	c.Put(apiPod("web", created, "10.0.0.2", ", uid: own"))
+	c.until("pod dns, pod web")
+	if got := c.last.Snapshot.Pods[key("shop", "web")].UID; got != "own" {
+		t.Errorf("a pod has uid %q", got)
+	}
+}
+
 // A pod that becomes ready changes nothing here, one that ends is gone, and many
 // changes are few updates.
 func TestChangesAreGathered(t *testing.T) {

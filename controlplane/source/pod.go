@@ -25,7 +25,7 @@ func convertPod(in *corev1.Pod) (*object, error) {
 	var c checks
 	out := &model.Pod{
 		Key:            key(in.Namespace, in.Name),
-		UID:            string(in.UID),
+		UID:            podUID(in),
 		Created:        in.CreationTimestamp.Time,
 		Node:           in.Spec.NodeName,
 		ServiceAccount: in.Spec.ServiceAccountName,
@@ -41,6 +41,16 @@ func convertPod(in *corev1.Pod) (*object, error) {
 	c.name("spec.nodeName", out.Node, validation.IsDNS1123Subdomain)
 	c.name("spec.serviceAccountName", out.ServiceAccount, validation.IsDNS1123Subdomain)
 	return c.result(&object{Pod: out})
+}
+
+// podUID is the uid that the pod has on its node. Of a static pod the API server
+// has a mirror with a uid of its own, while the container runtime and the CNI
+// plugins know it by the hash of its file.
+func podUID(in *corev1.Pod) string {
+	if hash := in.Annotations[corev1.MirrorPodAnnotationKey]; hash != "" {
+		return hash
+	}
+	return string(in.UID)
 }
 
 func ready(status *corev1.PodStatus) bool {

@@ -72,7 +72,7 @@ func (b *build) newRoster(before *roster) *roster {
 // nodes makes a resource for every node that is known, by its own object or
 // because a pod is on it.
 func (b *build) nodes() {
-	start := podStart(b.Mesh)
+	start := podStart(b.Mesh, b.before.Exempt)
 	add := func(name, zone string) {
 		if name == "" || b.audiences[name] != nil {
 			return
@@ -89,16 +89,23 @@ func (b *build) nodes() {
 	}
 }
 
-// podStart is the same for every node; nil without a MeshConfig, which means to
-// wait.
-func podStart(m *model.MeshConfig) *xds.PodStart {
-	if m == nil {
+// podStart is the same for every node; nil if there is nothing to say, which means
+// to wait. exempt is a namespace, or empty.
+func podStart(m *model.MeshConfig, exempt string) *xds.PodStart {
+	if m == nil && exempt == "" {
 		return nil
 	}
-	out := &xds.PodStart{ExemptNamespaces: m.PodStart.ExemptNamespaces}
-	if m.PodStart.Drop {
-		out.WhenAgentDown = xds.PodStart_DROP
+	out := &xds.PodStart{}
+	if m != nil {
+		out.ExemptNamespaces = slices.Clone(m.PodStart.ExemptNamespaces)
+		if m.PodStart.Drop {
+			out.WhenAgentDown = xds.PodStart_DROP
+		}
 	}
+	if exempt != "" {
+		out.ExemptNamespaces = append(out.ExemptNamespaces, exempt)
+	}
+	out.ExemptNamespaces = slices.Compact(slices.Sorted(slices.Values(out.ExemptNamespaces)))
 	return out
 }
 

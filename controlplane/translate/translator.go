@@ -13,6 +13,10 @@ import (
 // before, which also tells who compares them that they are the same. The zero
 // value is ready; it belongs to one goroutine.
 type Translator struct {
+	// Exempt is a namespace whose pods start without an agent, beside those of the
+	// MeshConfig: Heddle's own. Empty: there is none.
+	Exempt string
+
 	nodes    map[string]*model.Node
 	services map[model.Key]plainService
 	clusters map[string]sliced
@@ -36,13 +40,14 @@ type sliced struct {
 // Build translates a snapshot.
 func (t *Translator) Build(s *model.Snapshot) *Result {
 	if !sameMap(t.nodes, s.Nodes) && !maps.Equal(t.nodes, s.Nodes) { // endpoints take their zones from them
-		*t = Translator{}
+		*t = Translator{Exempt: t.Exempt}
 	}
 	b := &build{
 		Index:    s.Index(),
 		clusters: make(map[string]*cluster, len(t.clusters)),
 		before:   t,
 		after: &Translator{
+			Exempt:   t.Exempt,
 			nodes:    s.Nodes,
 			services: make(map[model.Key]plainService, len(t.services)),
 			clusters: make(map[string]sliced, len(t.clusters)),

@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
+	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/controlplane/model"
 	"heddle.io/heddle/controlplane/translate"
 )
@@ -115,4 +117,24 @@ func mutate(r *rand.Rand, old *model.Snapshot) *model.Snapshot {
 			Endpoints: []model.SliceEndpoint{{Address: netip.AddrFrom4([4]byte{10, 9, 0, byte(1 + r.IntN(9))}), Node: "n1", Health: model.Health(r.IntN(3))}}}
 	}
 	return &s
+}
+
+// Pods of Heddle's own namespace do not wait for an agent, whatever the MeshConfig
+// says.
+func TestExempt(t *testing.T) {
+	tr := translate.Translator{Exempt: "mesh"}
+	for want, config := range map[string]*model.MeshConfig{
+		"mesh":            nil,
+		"batch mesh zeal": {PodStart: model.PodStart{Drop: true, ExemptNamespaces: []string{"batch", "mesh", "zeal"}}},
+		"batch mesh":      {PodStart: model.PodStart{ExemptNamespaces: []string{"batch"}}},
+	} {
+		s := &model.Snapshot{Nodes: map[string]*model.Node{"n1": {Name: "n1"}}, Mesh: config}
+		start := tr.Build(s).Resources[0].Message.(*xds.Node).PodStart
+		if got := strings.Join(start.GetExemptNamespaces(), " "); got != want {
+			t.Errorf("exempt are %q, want %q", got, want)
+		}
+		if drop := config != nil && config.PodStart.Drop; drop != (start.GetWhenAgentDown() == xds.PodStart_DROP) {
+			t.Errorf("%q: %v", want, start)
+		}
+	}
 }

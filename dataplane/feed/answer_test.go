@@ -2,10 +2,12 @@ package feed
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
 
 	"heddle.io/heddle/api/xds"
 )
@@ -67,6 +69,36 @@ func TestRefusedWhenApplied(t *testing.T) {
 	if got, want := texts(f.takeAnswers()), "ok 1Node, ok 1Cluster, ok 1Workload, no 1Service"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+}
+
+// What does not fit is named, and told again only when it is something else.
+func TestIncompleteNamesWhatLacks(t *testing.T) {
+	f, err := New(Options{Node: "n1", Server: "unix:///nobody", Confirm: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	respond(f, "1", xds.NodeType, xds.ClusterType, xds.WorkloadType)
+	f.accept(&discovery.DeltaDiscoveryResponse{TypeUrl: xds.ServiceType, Nonce: "1Service", Resources: []*discovery.Resource{{Name: "a/b"}}})
+	u := <-f.Updates()
+	told := func(err error, want string) {
+		t.Helper()
+		f.Applied(u.Seq, err)
+		var got []string
+		for _, a := range f.takeAnswers() {
+			got = append(got, fmt.Sprintf("%s %v %v", a.ResponseNonce, codes.Code(a.ErrorDetail.GetCode()), namedBy(a.ErrorDetail)))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+	all := func(code, names string) string {
+		return fmt.Sprintf("1Node %[1]s %[2]s, 1Cluster %[1]s %[2]s, 1Workload %[1]s %[2]s, 1Service ", code, names)
+	}
+	told(Incomplete{"x": "full"}, all("Internal", "[x]")+"InvalidArgument [x a/b]")
+	told(Incomplete{"x": "fuller"}, "")
+	told(Incomplete{"x": "full", "y": "full"}, all("Internal", "[x y]")+"InvalidArgument [x y a/b]")
+	told(errors.New("bad"), all("Internal", "[]")+"Internal []")
+	told(nil, all("OK", "[]")+"InvalidArgument [a/b]")
 }
 
 func texts(answers []*discovery.DeltaDiscoveryRequest) string {

@@ -16,8 +16,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/resolver"
 
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
-
 	"heddle.io/heddle/api/admin"
 	"heddle.io/heddle/api/xds"
 	"heddle.io/heddle/dataplane/state"
@@ -188,6 +186,10 @@ const maxNackText = 4096
 // refuseLocked turns answer into a NACK that names every bad resource.
 func (f *Feed) refuseLocked(now time.Time, answer *discovery.DeltaDiscoveryRequest, bad []refusal) {
 	var text []byte
+	var names []string
+	for _, b := range bad {
+		names = append(names, b.name)
+	}
 	for i, b := range bad {
 		line := fmt.Sprintf("%s: %v; ", b.name, b.err)
 		if len(text)+len(line) > maxNackText {
@@ -196,10 +198,8 @@ func (f *Feed) refuseLocked(now time.Time, answer *discovery.DeltaDiscoveryReque
 		}
 		text = append(text, line...)
 	}
-	answer.ErrorDetail = &rpcstatus.Status{
-		Code:    int32(codes.InvalidArgument),
-		Message: fmt.Sprintf("%d resources refused, their last good version stays: %s", len(bad), text[:len(text)-2]),
-	}
+	answer.ErrorDetail = refusalOf(codes.InvalidArgument,
+		fmt.Sprintf("%d resources refused, their last good version stays: %s", len(bad), text[:len(text)-2]), names)
 	f.mu.status.Nacks++
 	last := bad[len(bad)-1]
 	f.mu.status.LastNack = &admin.Nack{

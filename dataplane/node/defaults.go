@@ -42,10 +42,12 @@ const (
 	announceTimeout = 10 * time.Second
 
 	// findGap is how soon a running pod that nobody announced is looked for, after
-	// the control plane has named it; findEvery how often, as long as one is
-	// missing.
-	findGap   = time.Second
-	findEvery = 10 * time.Second
+	// the control plane has named it; findEvery how soon again, as long as the same
+	// are missing, and twice as long each time up to findRarely: a pod may never be
+	// found, and a scan reads a file of every process.
+	findGap    = time.Second
+	findEvery  = 10 * time.Second
+	findRarely = 5 * time.Minute
 
 	// cacheGrace is how long an agent that found programmed tables waits for
 	// the control plane before it puts the state from its disk in force. The

@@ -35,15 +35,20 @@ func (f *finder) run(ctx context.Context) {
 	defer tick.Stop()
 	var last string
 	var scanned time.Time
+	pause := findEvery
 	for {
 		s, _ := f.n.seen()
 		missing := s.missing()
 		names := strings.Join(keysOf(missing), " ")
-		if len(missing) == 0 {
+		switch {
+		case len(missing) == 0:
 			f.tell(nil)
-		} else if names != last || time.Since(scanned) >= findEvery {
+		case names != last:
 			f.scan(missing)
-			scanned = time.Now()
+			scanned, pause = time.Now(), findEvery
+		case time.Since(scanned) >= pause:
+			f.scan(missing)
+			scanned, pause = time.Now(), min(2*pause, findRarely)
 		}
 		last = names
 		select {

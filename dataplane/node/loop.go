@@ -187,12 +187,16 @@ func (l *loop) incomplete(err error) error {
 	if err != nil {
 		return err
 	}
+	lacking := make(feed.Incomplete)
 	for _, p := range l.problems {
-		if p.Reason == plan.ReasonMapFull && strings.HasPrefix(p.Object, "Service ") {
-			return fmt.Errorf("%s: %s", p.Object, p.Detail)
+		if name, ok := strings.CutPrefix(p.Object, "Service "); ok && p.Reason == plan.ReasonMapFull {
+			lacking[name] = p.Detail
 		}
 	}
-	return nil
+	if len(lacking) == 0 {
+		return nil
+	}
+	return lacking
 }
 
 // explain publishes what the tables hold in the words of a state that is not

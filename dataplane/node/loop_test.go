@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -175,6 +176,10 @@ service shop/another 10.96.0.2
 	}
 	if ports := n.View().Index.Ports; len(ports) != 1 || ports[0].Name != "cart" {
 		t.Errorf("programmed are %v", ports)
+	}
+	var lacks feed.Incomplete
+	if err := n.loop.incomplete(nil); !errors.As(err, &lacks) || len(lacks) != 1 || lacks["shop/another"] == "" {
+		t.Errorf("not in force: %v, want shop/another alone", err)
 	}
 	agrees(t, n)
 	// The one that was there goes: the other gets its place at once.

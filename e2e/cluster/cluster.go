@@ -175,5 +175,11 @@ func (c *Cluster) LoadImage(ctx context.Context, archive string) error {
 // would. It reaches the API server, the nodes and their pods, and is what a
 // rest.Config of client-go wants as Dial.
 func (c *Cluster) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return dialInside(ctx, c.network.ns, network, address)
+	return c.DialBy(ctx, &net.Dialer{}, network, address)
+}
+
+// DialBy is DialContext with a dialer of the caller's, for one who has to come
+// from a certain address.
+func (c *Cluster) DialBy(ctx context.Context, dialer *net.Dialer, network, address string) (net.Conn, error) {
+	return dialInside(ctx, c.network.ns, dialer, network, address)
 }

@@ -101,9 +101,9 @@ func newNetns() (ns *os.File, err error) {
 }
 
 // dialInside dials an IP address and port in a network namespace.
-func dialInside(ctx context.Context, ns *os.File, network, address string) (conn net.Conn, err error) {
+func dialInside(ctx context.Context, ns *os.File, dialer *net.Dialer, network, address string) (conn net.Conn, err error) {
 	err = inside(ns, func() (err error) {
-		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		conn, err = dialer.DialContext(ctx, network, address)
 		return err
 	})
 	return conn, err

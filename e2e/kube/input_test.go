@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"heddle.io/heddle/api/admin"
@@ -12,6 +13,7 @@ import (
 // field, or the status says what is wrong. Never only a log.
 func (m *mesh) badInput() {
 	m.shop(50, 50)
+	m.examples()
 	policy := func(spec string) string {
 		return "apiVersion: policy.heddle.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: bad, namespace: shop}\nspec: " + spec
 	}
@@ -39,6 +41,20 @@ func (m *mesh) badInput() {
 	m.eventually("a route to nobody says so", func() error { return m.condition("tcproutes", "bad", "ResolvedRefs", "False") })
 
 	m.newerEnum()
+}
+
+// examples are those of the documentation: a real API server takes every field.
+func (m *mesh) examples() {
+	m.t.Helper()
+	for _, file := range []string{"api/examples/policy.yaml", "install/examples/canary.yaml"} {
+		path, err := filepath.Abs("../../" + file)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if out, err := m.try("apply", "--dry-run=server", "--validate=strict", "-f", path); err != nil {
+			m.t.Errorf("%s: %v, %s", file, err, out)
+		}
+	}
 }
 
 func route(name, backend string) string {

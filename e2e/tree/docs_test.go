@@ -87,6 +87,21 @@ func TestReadmeReasons(t *testing.T) {
 	same(t, "README.md, reasons,", firstColumn(section(t, "README.md", "Reasons")), inCode)
 }
 
+// TestReadmeProblems: what the README says of problems is about reasons that
+// Heddle gives.
+func TestReadmeProblems(t *testing.T) {
+	given := literals(t, "controlplane/...", "dataplane/...")
+	reasons := firstColumn(section(t, "README.md", "When something is wrong"))
+	if len(reasons) == 0 {
+		t.Error("README.md: the table of problems has no reasons")
+	}
+	for _, reason := range reasons {
+		if !given[reason] {
+			t.Errorf("README.md lists the problem %s, which no code reports: correct the table", reason)
+		}
+	}
+}
+
 // kernelNames returns the maps and programs of the C sources.
 func kernelNames(t *testing.T) (maps, programs []string) {
 	t.Helper()

@@ -57,6 +57,7 @@ var testOnly = map[string]string{
 	"e2e/kernels":                    "runs the kernel tests on other kernels",
 	"e2e/peer":                       "the traffic of the scenarios",
 	"e2e/scale":                      "measures a large cluster",
+	"e2e/scale/kube":                 "measures one on Kubernetes",
 	"controlplane/source/sourcetest": "an API server in the test's own process",
 	"e2e/semantics":                  "compares what applications see with plain TCP",
 }
