@@ -36,6 +36,10 @@ func TestDecide(t *testing.T) {
 				t.Fatalf("case %d: %+v\nkernel    %s\nreference %s", done+i, in, show(got), show(want))
 			}
 			count(seen, got)
+			first := w.services[bpf.ServiceKey{Addr: in.Addr, PortBe: in.PortBe, Proto: in.Proto}]
+			if got.Reason == bpf.ReasonNotService && first.Flags&bpf.ServiceVariants != 0 {
+				seen["for others only"]++
+			}
 		}
 	}
 	for _, r := range bpf.Reasons() {
@@ -48,6 +52,9 @@ func TestDecide(t *testing.T) {
 		if seen[way] == 0 {
 			t.Errorf("no translated case was %s", way)
 		}
+	}
+	if seen["for others only"] == 0 {
+		t.Error("no client met a service that is for others only")
 	}
 	t.Log(seen)
 }
@@ -194,7 +201,7 @@ func (w *world) randomService(rng *rand.Rand) bpf.ServiceVal {
 	val := bpf.ServiceVal{
 		Service: rng.Uint64(),
 		Cluster: rng.Uint64N(worldClusters + 1),
-		Flags:   bpf.ServiceFlag(rng.Uint32N(2)),
+		Flags:   bpf.ServiceFlag(rng.Uint32N(4)),
 	}
 	if rng.IntN(2) == 0 {
 		val.Split = 1 + rng.Uint64N(worldSplits+1)

@@ -343,7 +343,8 @@ type heddleRefusalKey struct {
 type heddleServiceFlag uint32
 
 const (
-	heddleServiceFlagSERVICE_SCOPED heddleServiceFlag = 1
+	heddleServiceFlagSERVICE_SCOPED   heddleServiceFlag = 1
+	heddleServiceFlagSERVICE_VARIANTS heddleServiceFlag = 2
 )
 
 type heddleServiceKey struct {

@@ -92,6 +92,34 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// TestLoneVariant: an address that is a service for one namespace only. Its
+// clients are translated, what others dial is left as it is.
+func TestLoneVariant(t *testing.T) {
+	l := newLive(t, bpf.Config{SetRetval: true})
+	l.each(t, func(t *testing.T, i int) {
+		way := ways[i]
+		_, own := serve(t, domainOf(way.self), unix.SOCK_STREAM, way.self)
+		_, other := serve(t, domainOf(way.server), unix.SOCK_STREAM, way.server)
+		id := l.service(t, own.String(), tcp, 0, other)
+		first := bpf.ServiceKey{Addr: bpf.AddrFrom(own.Addr()), PortBe: bpf.PortBE(own.Port()), Proto: tcp}
+		variant := first
+		variant.Scope = 1
+		put(t, l.maps[bpf.MapServices], variant, bpf.ServiceVal{Service: id, Cluster: id})
+		put(t, l.maps[bpf.MapServices], first, bpf.ServiceVal{Flags: bpf.ServiceScoped | bpf.ServiceVariants})
+		t.Cleanup(func() { put(t, l.maps[bpf.MapPods], l.Cookie(), bpf.PodVal{Scope: 1}) })
+		for _, scope := range []uint64{1, 2} {
+			put(t, l.maps[bpf.MapPods], l.Cookie(), bpf.PodVal{Scope: scope})
+			client := open(t, way.domain, unix.SOCK_STREAM)
+			if err := client.connect(way.domain, mapped(way.domain, own.String())); err != nil {
+				t.Fatalf("scope %d: connect: %v", scope, err)
+			}
+			if got := l.stat(id, other).Opened; got != 1 {
+				t.Errorf("after scope %d: %d connections were translated, want that of scope 1", scope, got)
+			}
+		}
+	})
+}
+
 // TestItself: a pod that reaches itself through a service. The server can ask
 // for what the client dialled, as a proxy in the pod does.
 func TestItself(t *testing.T) {

@@ -76,6 +76,8 @@ func (t *tables) attempt(in bpf.ConnectIn, podScope, rnd uint64) bpf.ConnectOut 
 		key.Scope = podScope
 		if scoped, ok := t.services[key]; ok {
 			service, out.Scope = scoped, podScope
+		} else if service.Flags&bpf.ServiceVariants != 0 {
+			return conclude(out, bpf.ReasonNotService)
 		}
 	}
 	out.Service, out.AffinityS = service.Service, service.AffinityS

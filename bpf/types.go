@@ -74,6 +74,7 @@ const (
 const (
 	PodBypass        = heddlePodFlagPOD_BYPASS
 	ServiceScoped    = heddleServiceFlagSERVICE_SCOPED
+	ServiceVariants  = heddleServiceFlagSERVICE_VARIANTS
 	ClusterLocalOnly = heddleClusterFlagCLUSTER_LOCAL_ONLY
 	ConnCounted      = heddleConnFlagCONN_COUNTED
 	ConnEstablished  = heddleConnFlagCONN_ESTABLISHED

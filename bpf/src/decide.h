@@ -38,7 +38,7 @@ static __always_inline enum copied find_service(const struct connect_in *in, __u
 	key.scope = scope;
 	copied = copy_elem(&hd_services, &key, &scoped);
 	if (copied == ABSENT)
-		return COPIED;
+		return service->flags & SERVICE_VARIANTS ? ABSENT : COPIED;
 	if (copied == COPIED) {
 		*service = scoped;
 		*matched = scope;

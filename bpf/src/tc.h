@@ -43,11 +43,13 @@ static __always_inline bool owns(const struct iface_val *iface, const struct add
 
 /* A packet that starts a connection to a service address should have been
  * translated in connect: it comes from a raw socket, or from a connection that
- * is older than the pod's enrolment. */
+ * is older than the pod's enrolment. An address that is a service for some
+ * namespaces only is left alone: others may well dial what is behind it. */
 static __always_inline bool to_service(struct __sk_buff *skb, __u32 offset, __u8 proto,
 				       const struct addr *daddr)
 {
 	struct service_key key = { .addr = *daddr, .proto = proto };
+	const struct service_val *service;
 	struct tcp_start start = {};
 
 	switch (proto) {
@@ -64,7 +66,8 @@ static __always_inline bool to_service(struct __sk_buff *skb, __u32 offset, __u8
 		return false;
 	}
 	key.port_be = start.dport;
-	return bpf_map_lookup_elem(&hd_services, &key);
+	service = bpf_map_lookup_elem(&hd_services, &key);
+	return service && !(service->flags & SERVICE_VARIANTS);
 }
 
 static __noinline enum reason check_arp(struct __sk_buff *skb, const struct iface_val *iface)

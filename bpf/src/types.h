@@ -89,7 +89,8 @@ struct service_key {
 };
 
 enum service_flag {
-	SERVICE_SCOPED = 1, /* variants for some client namespaces exist */
+	SERVICE_SCOPED = 1,   /* variants for some client namespaces exist */
+	SERVICE_VARIANTS = 2, /* nothing else does: to everybody else it is no service */
 };
 
 struct service_val {

@@ -147,7 +147,7 @@ func (w *walk) service(scope uint64) (bpf.ServiceVal, bool) {
 	if there {
 		return variant, true
 	}
-	return service, true
+	return service, service.Flags&bpf.ServiceVariants == 0
 }
 
 // affinity reports whether the decision ended with the client's last endpoint.

@@ -9,14 +9,15 @@ import (
 )
 
 // admit plans what there is room for: first the services for everybody, then
-// the variants, which can be reached only through those.
+// the variants, which are reached through those or need an entry of their own
+// in their place.
 func (b *builder) admit(offers []*offer) {
 	variants := slices.IndexFunc(offers, func(o *offer) bool { return o.port.Scope != "" })
 	if variants < 0 {
 		variants = len(offers)
 	}
 	b.admitAll(offers[:variants])
-	b.admitAll(slices.DeleteFunc(offers[variants:], b.unreachable))
+	b.admitAll(offers[variants:])
 }
 
 // admitAll plans first the ports that are programmed, then, Service by
@@ -55,29 +56,18 @@ func (b *builder) admitNew(group []*offer) {
 	}
 }
 
-// unreachable takes from a variant the addresses at which the kernel would
-// not find it, because there is no entry for everybody; true when none is
-// left.
-func (b *builder) unreachable(o *offer) bool {
-	o.keys = slices.DeleteFunc(o.keys, func(key bpf.ServiceKey) bool {
-		key.Scope = 0
-		if _, ok := b.out.Services[key]; ok {
-			return false
-		}
-		b.problem("Service "+o.port.Resource, ReasonBaseMissing,
-			"no Service is programmed at %s:%d/%s, so the variant of it for namespace %s cannot be reached",
-			bpf.AddrOf(key.Addr), o.port.Port, o.port.Protocol, o.port.Scope)
-		return true
-	})
-	return len(o.keys) == 0
-}
-
 // programmed says whether the kernel has this port at one of its addresses.
 func (b *builder) programmed(o *offer) bool {
-	return slices.ContainsFunc(o.keys, func(key bpf.ServiceKey) bool {
-		val, ok := b.current.Services[key]
-		return ok && val.Service == o.id
-	})
+	return slices.ContainsFunc(o.keys, func(key bpf.ServiceKey) bool { return b.reached(o, key) })
+}
+
+// reached says whether the kernel finds this port at an address: a variant
+// only behind an entry for everybody.
+func (b *builder) reached(o *offer, key bpf.ServiceKey) bool {
+	val, ok := b.current.Services[key]
+	key.Scope = 0
+	_, first := b.current.Services[key]
+	return ok && val.Service == o.id && first
 }
 
 // needs is the room that ports take beyond what they have. The growth of
@@ -90,6 +80,11 @@ func (b *builder) needs(group []*offer, whole bool) room {
 		for _, key := range o.keys {
 			if _, ok := b.current.Services[key]; !ok {
 				n.services++
+			}
+			if first, missing := b.first(key); missing {
+				if _, ok := b.current.Services[first]; !ok {
+					n.services++
+				}
 			}
 		}
 		if _, ok := b.current.Splits[o.id]; !ok && o.splits() {
@@ -150,10 +145,7 @@ func (b *builder) hold(o *offer) {
 	b.full = true
 	lack := b.room.lacks(b.needs([]*offer{o}, false))
 	o.port.Held = true
-	o.keys = slices.DeleteFunc(o.keys, func(key bpf.ServiceKey) bool {
-		val, ok := b.current.Services[key]
-		return !ok || val.Service != o.id
-	})
+	o.keys = slices.DeleteFunc(o.keys, func(key bpf.ServiceKey) bool { return !b.reached(o, key) })
 	val := b.current.Services[o.keys[0]]
 	val.Flags &^= bpf.ServiceScoped
 	shares := b.programmedShares(val)
@@ -260,10 +252,10 @@ func (b *builder) publish(o *offer, val bpf.ServiceVal) {
 			left, o.port.Port, o.port.Protocol, b.room.lacks(room{members: left}))
 	}
 	for _, key := range o.keys {
-		if _, ok := b.current.Services[key]; !ok {
-			b.room.services--
+		if first, missing := b.first(key); missing {
+			b.enter(first, bpf.ServiceVal{Flags: bpf.ServiceVariants})
 		}
-		b.out.Services[key] = val
+		b.enter(key, val)
 		o.port.Addresses = append(o.port.Addresses, bpf.AddrOf(key.Addr))
 	}
 	if o.port.IDs == [2]uint64{} { // its first address family
@@ -271,6 +263,23 @@ func (b *builder) publish(o *offer, val bpf.ServiceVal) {
 	}
 	o.port.IDs[family(o.v6)] = o.id
 	b.index.services[o.id] = o.port
+}
+
+// first returns the entry for everybody that the kernel reads before a
+// variant, and whether no Service has it: then one stands there that leads to
+// variants alone.
+func (b *builder) first(variant bpf.ServiceKey) (key bpf.ServiceKey, missing bool) {
+	key = variant
+	key.Scope = 0
+	_, planned := b.out.Services[key]
+	return key, variant.Scope != 0 && !planned
+}
+
+func (b *builder) enter(key bpf.ServiceKey, val bpf.ServiceVal) {
+	if _, ok := b.current.Services[key]; !ok {
+		b.room.services--
+	}
+	b.out.Services[key] = val
 }
 
 // members lists the endpoints that the kernel may keep a client of this port

@@ -112,6 +112,9 @@ func (k *kernel) find(c client) (bpf.ServiceVal, bool) {
 		if v, ok := k.elements[bpf.MapServices][scoped].(bpf.ServiceVal); ok {
 			return v, true
 		}
+		if val.Flags&bpf.ServiceVariants != 0 {
+			return bpf.ServiceVal{}, false
+		}
 	}
 	return val, ok
 }

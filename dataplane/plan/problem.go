@@ -15,7 +15,6 @@ const (
 	ReasonMapFull          = "MapFull"
 	ReasonDuplicateAddress = "DuplicateAddress"
 	ReasonDuplicatePort    = "DuplicatePort"
-	ReasonBaseMissing      = "BaseMissing"
 	ReasonClusterUnknown   = "ClusterUnknown"
 	ReasonTooManyBackends  = "TooManyBackends"
 	ReasonWeightsTooLarge  = "WeightsTooLarge"

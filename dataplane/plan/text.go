@@ -140,6 +140,9 @@ func memoryText(v any, names Names) string {
 }
 
 func serviceText(v bpf.ServiceVal, names Names) string {
+	if v.Flags&bpf.ServiceVariants != 0 {
+		return "for some scopes only"
+	}
 	text := "service=" + names.text(v.Service, "0")
 	if v.Split != 0 {
 		text += " split=" + names.text(v.Split, "0")
