@@ -3,11 +3,13 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"heddle.io/heddle/api/admin"
 	"heddle.io/heddle/e2e/peer"
 )
 
@@ -20,7 +22,7 @@ func (m *mesh) reboot() {
 	m.apply(strings.ReplaceAll(bootObjects, "PEER", peerImage))
 	m.t.Cleanup(func() {
 		_, _ = m.try("delete", "-n", "shop", "--wait=false", "--ignore-not-found",
-			"deployment/boots", "pod/counter", "service/boot", "tcproute.gateway.networking.k8s.io/boot")
+			"deployment/boots", "pod/counter", "pod/boots-sink", "service/boot", "tcproute.gateway.networking.k8s.io/boot")
 	})
 	m.kubectl("wait", "-n", "shop", "--for=condition=Ready", "--timeout=30s", "pod/counter")
 	m.eventually("route shop/boot is programmed", func() error { return m.condition("tcproutes", "boot", "Programmed", "True") })
@@ -35,6 +37,8 @@ func (m *mesh) reboot() {
 
 	m.apply(strings.NewReplacer("PEER", peerImage, "BOOT", boot).Replace(bootClients))
 	m.kubectl("rollout", "status", "-n", "shop", "deployment/boots", "--timeout=60s")
+	// And somebody sends to whatever address a pod of node1 may get.
+	m.create("spray", "node2", "{heddle.io/mesh: disabled}", "spray", "10.201.1.2", "10.201.1.60")
 	for range 2 {
 		before := m.restarts()
 		pause(ctx, 2*time.Second)
@@ -46,6 +50,7 @@ func (m *mesh) reboot() {
 			return nil
 		})
 		pause(ctx, 2*time.Second)
+		m.guarded("boots-sink")
 	}
 	// In the mesh they are served, by v2 alone.
 	check := m.create("check", "node1", "{}", "dial", "-n=200", boot)
@@ -63,6 +68,41 @@ func (m *mesh) reboot() {
 	if seen.Connections != outside {
 		m.t.Errorf("%d connections went around the mesh", seen.Connections-outside)
 	}
+}
+
+// guarded checks that the program on a pod's interface has seen every packet that
+// the pod took since its first process started. Were it put there later, the
+// pod would have taken more.
+func (m *mesh) guarded(name string) {
+	m.t.Helper()
+	number := func(text string) uint64 {
+		m.t.Helper()
+		n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+		m.must(err)
+		return n
+	}
+	m.eventually("pod "+name+" is guarded from its start", func() error {
+		lines := strings.Fields(m.kubectl("logs", "-n", "shop", name))
+		if len(lines) == 0 {
+			return errors.New("it has not started")
+		}
+		out, err := m.try("exec", "-n", "shop", name, "--", "/peer", "received")
+		if err != nil {
+			return err
+		}
+		taken := number(out) - number(lines[len(lines)-1])
+		var nodes []struct{ Items []admin.Pod }
+		m.must(json.Unmarshal([]byte(m.heddlectl("get", "pods", "--node=node1", "-o", "json")), &nodes))
+		for _, n := range nodes {
+			for _, p := range n.Items {
+				if p.Namespace == "shop" && p.Name == name && p.TxPackets >= taken && taken > 100 {
+					m.t.Logf("pod %s took %d packets, its guard saw %d", name, taken, p.TxPackets)
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("it took %d packets; its guard: %+v", taken, nodes)
+	})
 }
 
 // restarts sums up how often the containers of the clients were started again.
@@ -86,6 +126,14 @@ spec:
   restartPolicy: Never
   containers:
   - {name: peer, image: "PEER", imagePullPolicy: Never, command: [/peer, serve, -name=outside, -ports=8080], readinessProbe: {exec: {command: [/bin/true]}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: boots-sink, namespace: shop}
+spec:
+  nodeName: node1
+  containers:
+  - {name: peer, image: "PEER", imagePullPolicy: Never, command: [/peer, sink]}
 ---
 apiVersion: v1
 kind: Service

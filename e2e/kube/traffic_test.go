@@ -56,7 +56,7 @@ spec:
 // are stopped.
 func (m *mesh) dial(name, node, labels, to string, rate int) *client {
 	m.t.Helper()
-	return m.start(name, node, labels, "dial", "-for="+longest.String(), "-rate="+strconv.Itoa(rate), "-workers=8", to)
+	return m.start(name, node, labels, "dial", "-for="+longest.String(), "-rate="+strconv.Itoa(rate), "-workers="+strconv.Itoa(max(8, rate/40)), to)
 }
 
 func (m *mesh) hold(name, node, labels, to string, n int) *client {
