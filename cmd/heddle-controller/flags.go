@@ -34,7 +34,7 @@ TCPRoutes, and serves what follows from them as delta xDS. It can be stopped,
 killed and replaced at any time: nodes keep what they have, traffic does not
 notice.`,
 		Example: `  heddle-controller --source=dir:/etc/heddle/objects
-  heddle-controller --source=kubernetes --listen=0.0.0.0:15010
+  heddle-controller --source=kubernetes --listen=:15010
   heddle-controller --source=dir:./objects --listen=0.0.0.0:15010 --tls-cert=controller.pem --tls-key=controller.key --tls-ca=ca.pem`,
 		Version:       version(),
 		SilenceErrors: true,

@@ -21,7 +21,7 @@ var credentials = []credential{
 	{regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+`), leftOut}, // a JSON web token
 	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.=~-]{8,}`), "$1 " + leftOut},
 	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)`), leftOut},
-	{regexp.MustCompile(`(?i)\b((?:password|passwd|secret|token|api[_-]?key)["']?\s*[=:]\s*["']?)[^\s"'\\,}{[]{4,}`), "${1}" + leftOut},
+	{regexp.MustCompile(`(?i)((?:\b|_)(?:password|passwd|secret|token|api[_-]?key)["']?\s*[=:]\s*["']?)[^\s"'\\,}{[]{4,}`), "${1}" + leftOut},
 }
 
 // scrub takes credentials out of text.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -186,6 +187,11 @@ func (n *Nodes) ask(ctx context.Context, token string) (string, *refusal) {
 	s := review.Status
 	if !s.Authenticated {
 		return "", &refusal{reason: BadToken, detail: fmt.Sprintf("the API server does not accept the token for audience %s: %s", Audience, printable(s.Error))}
+	}
+	// An authenticator that knows no audiences accepts a token for any, and says
+	// so by naming none: every pod's default token would do.
+	if !slices.Contains(s.Audiences, Audience) {
+		return "", &refusal{reason: BadToken, detail: fmt.Sprintf("the API server did not check that the token is for audience %s; the agent's has to be projected with it", Audience)}
 	}
 	want := "system:serviceaccount:" + n.o.Namespace + ":" + n.o.Account
 	if s.User.Username != want {

@@ -36,8 +36,11 @@ func nodesWith(r *reviews) (*Nodes, func(time.Duration)) {
 			return true, nil, errors.New("no route to host")
 		}
 		out := a.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview).DeepCopy()
-		if out.Spec.Token == "good" {
+		if out.Spec.Token == "good" || out.Spec.Token == "of any audience" {
 			out.Status.Authenticated = true
+			if out.Spec.Token == "good" {
+				out.Status.Audiences = out.Spec.Audiences
+			}
 			out.Status.User.Username = "system:serviceaccount:heddle-system:heddle-agent"
 			out.Status.User.Extra = map[string]authenticationv1.ExtraValue{extraNode: {"n1"}}
 		}
@@ -130,5 +133,15 @@ func TestStrangersAreBounded(t *testing.T) {
 	pass(time.Minute)
 	if _, refused := n.review(context.Background(), "192.0.2.9", "good"); refused != nil {
 		t.Errorf("the address is refused for ever: %+v", refused)
+	}
+}
+
+// An API server that does not look at audiences says so by naming none. A token that
+// was accepted that way is one for the API server, which every pod has.
+func TestAudienceIsConfirmed(t *testing.T) {
+	n, _ := nodesWith(&reviews{})
+	node, refused := n.review(t.Context(), "192.0.2.1", "of any audience")
+	if refused == nil || refused.reason != BadToken {
+		t.Fatalf("node %q, refusal %v, want %s", node, refused, BadToken)
 	}
 }

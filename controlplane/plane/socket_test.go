@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -114,4 +115,25 @@ func TestNewLeavesNothingOpen(t *testing.T) {
 	}
 	c.Listen = config(t).Listen
 	run(t, c)
+}
+
+func TestListenWithoutHostIsBothFamilies(t *testing.T) {
+	hosts := []string{"127.0.0.1"}
+	if six, err := net.Listen("tcp", "[::1]:0"); err == nil { // else this machine has no IPv6
+		six.Close()
+		hosts = append(hosts, "::1")
+	}
+	l, err := listen(t.Context(), "--listen", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, host := range hosts {
+		c, err := net.Dial("tcp", net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		c.Close()
+	}
 }

@@ -7,19 +7,28 @@ import (
 	"heddle.io/heddle/controlplane/condition"
 )
 
+// Somebody may take a status away, most often with its object, by deleting it and
+// creating it again: that looks the same here. So what was written is looked at
+// again after againEvery, a few at a time, so that news need not wait for it.
+const (
+	againEvery = 2 * time.Minute
+	againMost  = 25
+)
+
 // book remembers what was written, so that nothing is written twice.
 type book struct {
 	texts map[string]string    // by object: what is written
+	at    map[string]time.Time // when that was written, or last looked at
 	less  map[string]time.Time // since when an object is less than that
 }
 
 func newBook() *book {
-	return &book{texts: make(map[string]string), less: make(map[string]time.Time)}
+	return &book{texts: make(map[string]string), at: make(map[string]time.Time), less: make(map[string]time.Time)}
 }
 
 // due returns the objects whose status has to be written.
 func (b *book) due(objects []*condition.Object, now time.Time) []*condition.Object {
-	var out []*condition.Object
+	var out, again []*condition.Object
 	seen := make(map[string]bool, len(objects))
 	for _, o := range objects {
 		name, text := o.Name(), o.String()
@@ -27,6 +36,9 @@ func (b *book) due(objects []*condition.Object, now time.Time) []*condition.Obje
 		before, known := b.texts[name]
 		if before == text {
 			delete(b.less, name)
+			if len(again) < againMost && now.Sub(b.at[name]) >= againEvery {
+				again = append(again, o)
+			}
 			continue
 		}
 		if known && b.passing(name, before, text, now) {
@@ -37,10 +49,11 @@ func (b *book) due(objects []*condition.Object, now time.Time) []*condition.Obje
 	for name := range b.texts {
 		if !seen[name] {
 			delete(b.texts, name)
+			delete(b.at, name)
 			delete(b.less, name)
 		}
 	}
-	return out
+	return append(out, again...)
 }
 
 // passing reports whether a difference may be over soon: the object is the same
@@ -60,7 +73,8 @@ func (b *book) passing(name, before, text string, now time.Time) bool {
 	return now.Sub(since) < lasting
 }
 
-func (b *book) written(o *condition.Object) {
+func (b *book) written(o *condition.Object, now time.Time) {
 	b.texts[o.Name()] = o.String()
+	b.at[o.Name()] = now
 	delete(b.less, o.Name())
 }

@@ -83,6 +83,7 @@ func (w *Writer) followPeers(ctx context.Context) (stop func()) {
 			}
 			if m, ok := o.(*corev1.ConfigMap); ok {
 				w.peers.drop(m.Name)
+				w.trouble("ConfigMap "+m.Namespace+"/"+m.Name, "ReportUnusable", nil) // it went with the report
 			}
 		},
 	})

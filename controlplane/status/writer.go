@@ -186,7 +186,7 @@ func (w *Writer) turn(ctx context.Context, b *book, in condition.Input) (done bo
 		}
 		switch err := w.write(ctx, o); {
 		case err == nil:
-			b.written(o)
+			b.written(o, time.Now())
 		case errors.Is(err, errBehind):
 			done = false
 		default:

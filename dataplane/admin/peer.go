@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,19 +67,36 @@ func checkSocket(fd int) error {
 	if pidfdErr == nil {
 		defer unix.Close(pidfd)
 	}
-	cgroups, err := os.ReadFile("/proc/" + strconv.Itoa(int(peer.Pid)) + "/cgroup")
+	cgroups, err := os.ReadFile(processFile(peer.Pid, "cgroup"))
 	if err != nil {
 		return &stranger{fmt.Sprintf("process %d is gone: %v", peer.Pid, err)}
+	}
+	// One that has ended and is not waited for stands in no cgroup of the older
+	// hierarchies, wherever it was. What was read before it ended is right.
+	if ended(peer.Pid) {
+		return &stranger{fmt.Sprintf("process %d has ended", peer.Pid)}
 	}
 	if pidfdErr == nil {
 		if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
 			return &stranger{fmt.Sprintf("process %d has ended", peer.Pid)}
 		}
 	}
-	if uid := procs.UID(string(cgroups)); uid != "" {
+	if uid := procs.UID(string(cgroups), ""); uid != "" {
 		return &stranger{fmt.Sprintf("process %d belongs to the pod with uid %s", peer.Pid, uid)}
 	}
 	return nil
+}
+
+func processFile(pid int32, name string) string {
+	return "/proc/" + strconv.Itoa(int(pid)) + "/" + name
+}
+
+// ended reports whether a process has ended, waited for or not: the state after
+// its name, which may have parentheses, is one of the dead.
+func ended(pid int32) bool {
+	stat, err := os.ReadFile(processFile(pid, "stat"))
+	state := bytes.TrimSpace(stat[bytes.LastIndexByte(stat, ')')+1:])
+	return err != nil || len(state) == 0 || bytes.IndexByte([]byte("ZXx"), state[0]) >= 0
 }
 
 // known lets requests of strangers end with the reason.

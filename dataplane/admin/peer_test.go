@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sys/unix"
 
 	api "heddle.io/heddle/api/admin"
 	"heddle.io/heddle/dataplane/nettest"
@@ -150,6 +151,42 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 	if got := peer(t, socket, 0, ""); !strings.HasPrefix(got, "200 ") || len(s.forgotten) != 1 {
 		t.Errorf("the node's root got %s", got)
+	}
+}
+
+// A process of a pod that ends once it is connected, and leaves the connection to
+// another, is a stranger although the kernel has forgotten its cgroups.
+func TestAnEndedPeerIsAStranger(t *testing.T) {
+	nettest.RequireRoot(t)
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), asPeer+"="+socket)
+	if err := c.Start(); err != nil { // without input it asks at once
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Wait() }() // not before: it must not be waited for
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := checkPeer(conn); err != nil {
+		t.Errorf("refused while it runs: %v", err)
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, c.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkPeer(conn); err == nil || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("after its end: %v, want that it has ended", err)
 	}
 }
 

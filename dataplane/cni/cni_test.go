@@ -378,3 +378,31 @@ func TestReplaceLeavesWhatIsNewer(t *testing.T) {
 		t.Errorf("left a file behind: %v", err)
 	}
 }
+
+// An agent that was killed while it wrote leaves what it had begun.
+func TestRemoveTakesWhatWasBegun(t *testing.T) {
+	r := newRig(t)
+	begun := []string{
+		filepath.Join(r.o.ConfDir, wrapper+fresh),
+		filepath.Join(r.o.ConfDir, "10-network.conflist"+fresh),
+		filepath.Join(r.o.BinDir, plugin.Type+fresh),
+	}
+	others := filepath.Join(r.o.BinDir, "other"+fresh)
+	for _, path := range append(begun, others) {
+		r.write(path, "{")
+	}
+	if left, err := Left(r.o.ConfDir, r.o.BinDir); err != nil || len(left) != len(begun) {
+		t.Errorf("left are %q, error %v, want %q", left, err, begun)
+	}
+	if removed, err := Remove(r.o.ConfDir, r.o.BinDir); err != nil || len(removed) != len(begun) {
+		t.Errorf("removed %q, error %v, want %q", removed, err, begun)
+	}
+	for _, path := range begun {
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("%s is still there (%v)", path, err)
+		}
+	}
+	if r.read(others) != "{" {
+		t.Error("another's file was removed")
+	}
+}

@@ -66,7 +66,11 @@ func each(confDir, binDir string, do func(what string, remove func() error) erro
 			errs = append(errs, do("entry in "+path, func() error { return unchain(path, l) }))
 		}
 	}
-	for _, path := range []string{filepath.Join(confDir, wrapper), filepath.Join(binDir, plugin.Type)} {
+	// Of a writer that was killed; runtimes do not read it.
+	staged, err := filepath.Glob(filepath.Join(confDir, "*"+fresh))
+	errs = append(errs, err)
+	binary := filepath.Join(binDir, plugin.Type)
+	for _, path := range append(staged, filepath.Join(confDir, wrapper), binary, binary+fresh) {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

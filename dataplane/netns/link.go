@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // HostSide finds the other end of the interface called name in the network
@@ -31,11 +32,31 @@ func HostSide(path, name string) (host string, index int, err error) {
 		return "", 0, fmt.Errorf("host side of interface %s in network namespace %s: %w", name, path, err)
 	}
 	// A number means nothing without its namespace: both ends must name each
-	// other.
+	// other, and the end that a pod cannot make must name the pod's namespace.
+	// A pod may have made a pair of its own that has the numbers of another's.
 	if outer.Type() != "veth" || outer.Attrs().ParentIndex != inner.Attrs().Index {
 		return "", 0, nil
 	}
+	there, err := leadsTo(outer, path)
+	if err != nil || !there {
+		return "", 0, err
+	}
 	return outer.Attrs().Name, outer.Attrs().Index, nil
+}
+
+// leadsTo reports whether the other end of an interface is in the network
+// namespace at path.
+func leadsTo(l netlink.Link, path string) (bool, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, fmt.Errorf("open network namespace %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	id, err := netlink.GetNetNsIdByFd(fd)
+	if err != nil {
+		return false, fmt.Errorf("number of network namespace %s: %w", path, err)
+	}
+	return id >= 0 && id == l.Attrs().NetNsID, nil
 }
 
 // Holder returns the name of the interface in the network namespace at path that

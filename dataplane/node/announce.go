@@ -56,7 +56,7 @@ func (n *Node) Announce(ctx context.Context, r api.PodRequest) (api.Pod, error) 
 		case <-changed:
 		case <-grace:
 		case <-ctx.Done():
-			return api.Pod{}, &admin.Failure{Status: http.StatusGatewayTimeout, Err: n.tooLate(p.Key(), timeout)}
+			return api.Pod{}, &admin.Failure{Status: http.StatusGatewayTimeout, Err: n.tooLate(p, timeout)}
 		}
 	}
 }
@@ -121,12 +121,16 @@ func announceTime(seconds float64) (time.Duration, error) {
 }
 
 // tooLate says what an announcement was waiting for.
-func (n *Node) tooLate(key string, timeout time.Duration) error {
+func (n *Node) tooLate(p enroll.Pod, timeout time.Duration) error {
+	key := p.Key()
 	s, _ := n.seen()
 	m, listed := s.member(key)
+	_, announced := n.pods.Find(p.Namespace, p.Name)
 	switch {
-	case !listed:
+	case !announced:
 		return fmt.Errorf("pod %s was removed while it was being announced", key)
+	case !listed:
+		return fmt.Errorf("pod %s: the agent did not come to it within %v, so much else there is to do; announce it again", key, timeout)
 	case m.Standing != enroll.Unknown:
 		return fmt.Errorf("pod %s is in the mesh but could not be programmed within %v: %s", key, timeout, s.pod(m).Reason)
 	}

@@ -116,7 +116,8 @@ func TestAnnouncementsThatCannotSucceed(t *testing.T) {
 		change func(*api.PodRequest)
 		want   string
 	}{
-		"unknown":      {func(p *api.PodRequest) { p.Name = "stranger" }, "504: pod shop/stranger: the control plane did not name it on node node1"},
+		// Long enough for an agent on a busy machine to come to it.
+		"unknown":      {func(p *api.PodRequest) { p.Name, p.TimeoutSeconds = "stranger", 3 }, "504: pod shop/stranger: the control plane did not name it on node node1"},
 		"host network": {func(p *api.PodRequest) { p.Netns = r.host }, "is the node's own network namespace"},
 		"no interface": {func(p *api.PodRequest) { p.Interface = "none0" }, "400: invalid pod: interface none0"},
 		"no namespace": {func(p *api.PodRequest) { p.Netns = "/run/netns/none" }, "400: invalid pod: open network namespace"},
@@ -137,7 +138,7 @@ func TestAnnouncementsThatCannotSucceed(t *testing.T) {
 	r.server.Kill()
 	r.eventually("disconnected", func() bool { return !get[api.AgentStatus](r, "/v1/status").Feed.Connected })
 	request := client.request()
-	request.Name, request.TimeoutSeconds = "stranger", 0.2
+	request.Name, request.TimeoutSeconds = "stranger", 3
 	if err := r.ask(http.MethodPut, "/v1/pods", request, nil); err == nil || !strings.Contains(err.Error(), "did not answer") {
 		t.Errorf("got %v", err)
 	}

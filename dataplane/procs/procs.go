@@ -30,6 +30,10 @@ func Scan() (map[string]Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for the processes of pods: %w", err)
 	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, fmt.Errorf("looking for the processes of pods: %w", err)
+	}
 	found := map[string]Process{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -40,7 +44,7 @@ func Scan() (map[string]Process, error) {
 		if err != nil {
 			continue // it has ended
 		}
-		uid := UID(string(cgroups))
+		uid := UID(string(cgroups), string(own))
 		if uid == "" {
 			continue
 		}

@@ -22,15 +22,36 @@ func TestUID(t *testing.T) {
 		"0::/kubepods.slice/kubepods-pod0a1b2c3d_1111_2222_3333_0123456789ab.slice/x\n":                                                uid,
 		"9:name=systemd:/\n4:memory:/kubepods/burstable/pod" + uid + "/abc\n0::/\n":                                                    uid,
 		"0::/kubepods/besteffort/pod0123456789abcdef0123456789abcdef/abc\n":                                                            "0123456789abcdef0123456789abcdef",
-		"0::/kubepods/pod11111111-1111-2222-3333-0123456789ab/c/kubepods/burstable/pod" + uid + "/abc\n":                               uid,
+		"0::/kubepods/burstable/pod" + uid + "/app/kubepods/pod11111111-1111-2222-3333-0123456789ab/x\n":                               uid,
+		"0::/../pod" + uid + "/app/pod11111111-1111-2222-3333-0123456789ab\n":                                                          uid,
 		"0::/system.slice/containerd.service\n":                                                                                        "",
 		"0::/user.slice/podman-1234.scope\n":                                                                                           "",
 		"0::/kubepods/burstable\n":                                                                                                     "",
 		"0::/kubepods/podolatry/abc\n":                                                                                                 "",
 		"":                                                                                                                             "", "garbage": "", "0::": "",
 	} {
-		if got := UID(cgroups); got != want {
+		if got := UID(cgroups, "0::/\n"); got != want {
 			t.Errorf("%q is of pod %q, want %q", cgroups, got, want)
+		}
+	}
+}
+
+// The pod that the reader's node runs in, or the reader itself, is not the pod of
+// others; what a pod makes below its own cgroup is not, either.
+func TestUIDAsSeenFromWithinAPod(t *testing.T) {
+	const node = "/kubepods/pod11111111-1111-2222-3333-0123456789ab/c"
+	const forged = "/kubepods/pod22222222-1111-2222-3333-0123456789ab"
+	pod := node + "/kubepods/burstable/pod" + uid + "/app"
+	for _, own := range []string{
+		node + "/system/agent",
+		node + "/kubepods/burstable/pod33333333-1111-2222-3333-0123456789ab/agent",
+	} {
+		for path, want := range map[string]string{pod: uid, pod + forged: uid, node + "/system/containerd": "", own: ""} {
+			for _, hierarchy := range []string{"0::", "4:memory:"} {
+				if got := UID(hierarchy+path+"\n", "7:pids:/\n"+hierarchy+own+"\n"); got != want {
+					t.Errorf("%s is of pod %q for a reader in %s, want %q", path, got, own, want)
+				}
+			}
 		}
 	}
 }
@@ -38,7 +59,7 @@ func TestUID(t *testing.T) {
 func FuzzUID(f *testing.F) {
 	f.Add("0::/kubepods/burstable/pod" + uid + "/abc\n")
 	f.Fuzz(func(t *testing.T, cgroups string) {
-		if n := len(UID(cgroups)); n != 0 && n != 32 && n != 36 {
+		if n := len(UID(cgroups, cgroups[:len(cgroups)/2])); n != 0 && n != 32 && n != 36 {
 			t.Errorf("a uid of %d characters in %q", n, cgroups)
 		}
 	})

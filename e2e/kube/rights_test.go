@@ -6,6 +6,7 @@ import (
 
 // rights tries what the agent's token and strangers on a node might do.
 func (m *mesh) rights() {
+	m.shop(50, 50)
 	m.apply(`
 apiVersion: v1
 kind: Secret

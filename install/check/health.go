@@ -27,6 +27,8 @@ func workload(name string, w *rollout.Workload, do string) Line {
 	switch {
 	case w == nil:
 		return Line{name, Fail, "not there", "heddlectl install"}
+	case w.Wanted == 0:
+		return Line{name, Fail, "none are wanted", "see its node selector, or its number of replicas: " + do}
 	case w.Done():
 		return Line{name, OK, fmt.Sprintf("%d/%d ready", w.Ready, w.Wanted), ""}
 	case w.Ready > 0 && w.Ready >= w.Wanted:

@@ -59,6 +59,7 @@ func TestWrong(t *testing.T) {
 		"no controller": {func(f *Facts) { f.Controller = nil }, "controller", Fail, "not there"},
 		"update":        {func(f *Facts) { f.Agent.Updated = 0 }, "agents", Warn, "0/1 updated"},
 		"agents":        {func(f *Facts) { f.Agent.Ready = 0 }, "agents", Fail, "0/1 ready"},
+		"nowhere":       {func(f *Facts) { f.Agent.Wanted, f.Agent.Ready, f.Agent.Updated = 0, 0, 0 }, "agents", Fail, "none are wanted"},
 		"leader":        {func(f *Facts) { f.Leader = "" }, "leader", Fail, "nobody writes status"},
 		"apart":         {func(f *Facts) { f.Installed.Agent = "v0.3.0" }, "versions", Fail, "more than one minor"},
 		"heddlectl":     {func(f *Facts) { f.Version = "v0.2.0" }, "versions", Warn, "heddlectl v0.2.0"},

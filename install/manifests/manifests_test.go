@@ -170,3 +170,11 @@ func TestGatewayCRDs(t *testing.T) {
 		}
 	}
 }
+
+// A cluster may have IPv6 alone, or first: a controller that listens on an IPv4
+// address is one that no agent reaches there.
+func TestControllerListensOnBothFamilies(t *testing.T) {
+	if got := text(t, find(t, objects(t, Options{}), "Deployment")); !strings.Contains(got, "- --listen=:15010\n") {
+		t.Errorf("the controller listens on one family:\n%s", got)
+	}
+}
