@@ -233,6 +233,8 @@ func TestWhatIsNotServed(t *testing.T) {
 		"forged audience": {[]*discovery.DeltaDiscoveryRequest{{TypeUrl: xds.ServiceType, Node: &core.Node{Id: "x node:y"}}}, "is not the name"},
 		"another node": {[]*discovery.DeltaDiscoveryRequest{
 			{TypeUrl: xds.NodeType, Node: &core.Node{Id: "n1"}}, {TypeUrl: xds.ServiceType, Node: &core.Node{Id: "n2"}}}, `says node "n2"`},
+		"no longer a node": {[]*discovery.DeltaDiscoveryRequest{
+			{TypeUrl: xds.NodeType, Node: &core.Node{Id: "n1"}}, {TypeUrl: xds.ServiceType, Node: &core.Node{}}}, `says node ""`},
 		"a named resource": {[]*discovery.DeltaDiscoveryRequest{
 			{TypeUrl: xds.ServiceType, Node: &core.Node{Id: "n1"}, ResourceNamesSubscribe: []string{"*", "s"}}}, "only wildcard"},
 		"unsubscribing": {[]*discovery.DeltaDiscoveryRequest{

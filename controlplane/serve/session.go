@@ -133,7 +133,7 @@ func (n *session) check(request *discovery.DeltaDiscoveryRequest) (joined bool, 
 		}
 		n.node = name
 		joined = true
-	} else if name != "" && name != n.node {
+	} else if request.GetNode() != nil && name != n.node {
 		return false, status.Errorf(codes.InvalidArgument, "the stream is node %q's, and a request says node %q", n.node, printable(name, maxNodeName))
 	}
 	// Nodes get what they need without naming it. Naming resources would also
