@@ -39,13 +39,12 @@ type portion struct{ part, whole uint64 }
 // expect returns every possible outcome of a connection that a client in a
 // namespace makes, with the exact share of each.
 func expect(s *state.Snapshot, namespace string, to destination) (map[outcome]portion, *state.Service) {
-	base := owner(s, "", to)
-	if base == nil {
-		return map[outcome]portion{{reason: bpf.ReasonNotService}: {1, 1}}, nil
+	svc := owner(s, namespace, to)
+	if svc == nil {
+		svc = owner(s, "", to)
 	}
-	svc := base
-	if variant := owner(s, namespace, to); variant != nil {
-		svc = variant
+	if svc == nil {
+		return map[outcome]portion{{reason: bpf.ReasonNotService}: {1, 1}}, nil
 	}
 	backends := portOf(svc, to).Clusters
 	var total uint64
