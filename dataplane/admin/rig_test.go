@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -96,6 +97,13 @@ func (s *stub) Forget(_ context.Context, p api.PodRequest) (bool, error) {
 	}
 	s.forgotten = append(s.forgotten, p.Namespace+"/"+p.Name+p.UID+p.Netns)
 	return true, nil
+}
+
+// forgot returns the pods that were forgotten.
+func (s *stub) forgot() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.forgotten)
 }
 
 // newStub returns a node with a snapshot in force and two pods.
