@@ -373,7 +373,7 @@ func get[T any](r *rig, path string) T {
 
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	r.within(10*time.Second, what, ok)
+	r.within(time.Minute, what, ok)
 }
 
 func (r *rig) within(limit time.Duration, what string, ok func() bool) {
