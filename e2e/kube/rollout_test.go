@@ -10,13 +10,12 @@ import (
 // listen, as the API says.
 func (m *mesh) rollOutServers() {
 	m.shop(100, 0)
-	began := time.Now()
 	c := m.dial("rollout", "node1", "{}", port(m.addresses("web")[0], 80), 1000)
 	for range 2 {
 		m.kubectl("rollout", "restart", "-n", "shop", "deployment/v1")
-		m.kubectl("rollout", "status", "-n", "shop", "deployment/v1", "--timeout=90s")
+		m.rolledOut("shop", "deployment/v1")
 	}
 	pause(context.WithoutCancel(m.t.Context()), 4*time.Second) // the last of the old ones end
-	seconds := int(time.Since(began).Seconds())
-	m.whole("rollout of the servers", c.stop(), seconds*1000/3)
+	r := c.stop()
+	m.whole("rollout of the servers", r, enough(r, 1000))
 }
