@@ -94,8 +94,12 @@ func (m *mesh) whole(what string, r *peer.Result, least int) {
 		m.t.Errorf("%s: %d connections made (at least %d expected), %d failed: %v", what, r.Connections, least, r.Failed, r.Errors)
 		return
 	}
-	m.t.Logf("%s: %d connections in %s (%.0f/s), 0 failed, slowest connect %v, answered by %v",
-		what, r.Connections, r.Took.Round(100*time.Millisecond), r.Rate(), r.Slowest, r.By)
+	took := r.Took.Round(100 * time.Millisecond)
+	if r.Exchanges > 0 {
+		m.t.Logf("%s: %d connections held for %s, %d exchanges, 0 failed, answered by %v", what, r.Connections, took, r.Exchanges, r.By)
+		return
+	}
+	m.t.Logf("%s: %d connections in %s (%.0f/s), 0 failed, slowest connect %v, answered by %v", what, r.Connections, took, r.Rate(), r.Slowest, r.By)
 }
 
 // A storm is the traffic that changes must not touch: short connections from one
