@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	patience = time.Minute
+	patience = 3 * time.Minute
 	settle   = 2 * time.Second // after the last acknowledgement; nothing more may come
 )
 
@@ -71,7 +71,7 @@ func (b *bed) cold(ctx context.Context) (c Cold, err error) {
 
 // awaitReady waits until the controller serves the whole cluster.
 func (b *bed) awaitReady(ctx context.Context) error {
-	for limit := time.Now().Add(2 * time.Minute); ; {
+	for limit := time.Now().Add(patience); ; {
 		status, err := b.admin.Status(ctx)
 		if err == nil && status.Batches > 0 {
 			return nil
@@ -82,7 +82,7 @@ func (b *bed) awaitReady(ctx context.Context) error {
 		default:
 		}
 		if time.Now().After(limit) {
-			return fmt.Errorf("it serves nothing after two minutes (%w): %s", err, b.logEnd())
+			return fmt.Errorf("it serves nothing after %s (%w): %s", patience, err, b.logEnd())
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
