@@ -59,7 +59,7 @@ func (b *bed) cold(ctx context.Context) (c Cold, err error) {
 		return c, err
 	}
 	c.Agents = time.Since(began).Seconds()
-	if err := pause(ctx, settle); err != nil {
+	if err := b.calm(ctx); err != nil {
 		return c, err
 	}
 	cpu, err := b.controller.cpu()
@@ -67,6 +67,24 @@ func (b *bed) cold(ctx context.Context) (c Cold, err error) {
 	counts := b.fleet.counts()
 	c.MeshB, c.OtherB = counts[0].bytes, counts[len(counts)-1].bytes
 	return c, err
+}
+
+// calm waits until no agent has received anything for a while: only then is what
+// comes later the cause of what is measured later.
+func (b *bed) calm(ctx context.Context) error {
+	limit := time.Now().Add(patience)
+	for before := b.fleet.counts(); ; {
+		if err := pause(ctx, settle); err != nil {
+			return err
+		}
+		now := b.fleet.counts()
+		if slices.Equal(before, now) {
+			return nil
+		}
+		if before = now; time.Now().After(limit) {
+			return fmt.Errorf("agents receive more and more, though nothing changes; see the controller's log: %s", b.logEnd())
+		}
+	}
 }
 
 // awaitReady waits until the controller serves the whole cluster.
