@@ -78,7 +78,7 @@ func TestDefault(t *testing.T) {
 		}
 		address := kubectl(t, c, "get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}")
 		eventually(t, "look up the Service", func() error {
-			out, err := c.Kubectl(t.Context(), "exec", "client", "--", "timeout", "1", "nslookup", "echo.default.svc.cluster.local")
+			out, err := c.Kubectl(t.Context(), "exec", "client", "--", "timeout", "5", "nslookup", "echo.default.svc.cluster.local")
 			if err == nil && !strings.Contains(out, address) {
 				err = fmt.Errorf("%q has no %s", out, address)
 			}
