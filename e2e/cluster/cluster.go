@@ -82,7 +82,8 @@ func (c *Cluster) prepare() (err error) {
 	return nil
 }
 
-// up starts all processes at once: each retries until the others are there.
+// up starts all processes at once: each retries until the others are there, or
+// ends and is started again.
 func (c *Cluster) up(ctx context.Context) error {
 	began := time.Now()
 	progress := func(what string) {

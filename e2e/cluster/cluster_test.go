@@ -6,8 +6,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"heddle.io/heddle/dataplane/nettest"
 	"heddle.io/heddle/e2e/cluster"
@@ -70,6 +73,11 @@ func TestDefault(t *testing.T) {
 		}
 		kubectl(t, c, "scale", "deployment/echo", "--replicas=3")
 		kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout="+patience.String())
+	})
+	t.Run("what ends by itself is started again", func(t *testing.T) {
+		for _, name := range []string{cluster.ControllerManager, cluster.KubeProxy} {
+			checkStartedAgain(t, c, name)
+		}
 	})
 	t.Run("reboot", func(t *testing.T) { checkReboot(t, c) })
 	t.Run("CoreDNS", func(t *testing.T) {
@@ -218,6 +226,56 @@ func checkNodesApart(t *testing.T, c *cluster.Cluster) {
 			t.Errorf("the machine sees %s of node1", path)
 		}
 	}
+}
+
+// checkStartedAgain kills a process of the cluster.
+func checkStartedAgain(t *testing.T, c *cluster.Cluster, name string) {
+	t.Helper()
+	before := processes(t, c, name)
+	if len(before) == 0 {
+		t.Fatalf("no %s runs", name)
+	}
+	for pid := range before {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, name+" to run again", func() error {
+		now := processes(t, c, name)
+		for pid := range before {
+			delete(now, pid)
+		}
+		if len(now) < len(before) {
+			return fmt.Errorf("%d of %d do", len(now), len(before))
+		}
+		return nil
+	})
+}
+
+// processes are those of the cluster with a name. They have its directory in
+// their arguments.
+func processes(t *testing.T, c *cluster.Cluster, name string) map[int]bool {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[int]bool)
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil || !strings.Contains(string(text), c.Dir()) { // an error is a process that has ended
+			continue
+		}
+		if program, _, _ := strings.Cut(string(text), "\x00"); filepath.Base(program) != name {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[pid] = true
+	}
+	return found
 }
 
 // checkReboot takes node1's power away and gives it back.

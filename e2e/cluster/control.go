@@ -22,7 +22,14 @@ type process struct {
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	gone chan struct{}
+	told bool // to end
 }
+
+// restartAfter is how long after its end a process is started again that nobody
+// told to end. Some give up when the others are slow: the controller manager waits
+// for the API server for ten seconds, and kube-proxy ends when its node gets an
+// address late.
+const restartAfter = time.Second
 
 func (p *process) start(t *thread) error {
 	p.mu.Lock()
@@ -30,6 +37,12 @@ func (p *process) start(t *thread) error {
 	if p.running() {
 		return fmt.Errorf("%s runs already", p.name)
 	}
+	p.told = false
+	return p.run(t)
+}
+
+// run starts the process, and again whenever it ends by itself.
+func (p *process) run(t *thread) error {
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
@@ -45,6 +58,12 @@ func (p *process) start(t *thread) error {
 	go func() {
 		_ = cmd.Wait() // how it ended is in its log
 		close(gone)
+		time.Sleep(restartAfter)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.told && p.gone == gone {
+			_ = p.run(t) // an error says that the cluster is down
+		}
 	}()
 	return nil
 }
@@ -66,6 +85,7 @@ func (p *process) running() bool {
 func (p *process) stop(signals ...unix.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.told = true
 	for _, signal := range signals {
 		if !p.running() {
 			return nil

@@ -36,6 +36,7 @@ type service struct {
 	args []string
 	pid  int           // 0 while it does not run
 	gone chan struct{} // closed when it has ended
+	told bool          // to end
 }
 
 // A machine is the state of a node's process 1.
@@ -195,12 +196,29 @@ func (m *machine) start(s *service) error {
 	if s.pid != 0 {
 		return fmt.Errorf("%s runs already", s.name)
 	}
+	s.told = false
+	return m.launch(s)
+}
+
+func (m *machine) launch(s *service) error {
 	pid, err := m.fork(s.name, s.args)
 	if err != nil {
 		return err
 	}
 	s.pid, s.gone = pid, make(chan struct{})
 	return nil
+}
+
+// again starts a service that has ended by itself.
+func (m *machine) again(s *service) {
+	time.Sleep(restartAfter)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !s.told && s.pid == 0 {
+		if err := m.launch(s); err != nil {
+			fmt.Fprintln(os.Stderr, err) // the node's own log
+		}
+	}
 }
 
 // stop ends a service, in the hard way if need be. One that has ended by itself
@@ -210,6 +228,7 @@ func (m *machine) stop(s *service) error {
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		m.mu.Lock()
 		pid, gone := s.pid, s.gone
+		s.told = true
 		if pid != 0 {
 			_ = unix.Kill(pid, signal) // not reaped while the lock is held, so still there
 		}
@@ -253,6 +272,9 @@ func (m *machine) reapOne() bool {
 		if s.pid == pid {
 			s.pid = 0
 			close(s.gone)
+			if !s.told {
+				go m.again(s)
+			}
 		}
 	}
 	return true
