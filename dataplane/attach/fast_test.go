@@ -45,12 +45,7 @@ func TestFastPath(t *testing.T) {
 func TestFastReset(t *testing.T) {
 	inBothModesFast(t, func(t *testing.T, f *fastRig) {
 		for _, e := range f.servers {
-			c := f.connect(e)
-			if err := c.SetLinger(0); err != nil {
-				t.Fatal(err)
-			}
-			c.Close()
-			f.settled()
+			f.reset(f.connect(e))
 		}
 	})
 }

@@ -130,7 +130,7 @@ func TestFastPathFallsBack(t *testing.T) {
 			m.eventually("conntrack forgets", func() error {
 				out := m.nodeRun("node1", "", "conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED")
 				if n := strings.Count(out, "ESTABLISHED"); n > 0 {
-					return fmt.Errorf("%d established connections are left", n)
+					return fmt.Errorf("%d established connections are left:\n%s", n, out)
 				}
 				return nil
 			})
