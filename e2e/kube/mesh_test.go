@@ -26,8 +26,16 @@ type mesh struct {
 	t *testing.T
 }
 
-// up brings a cluster up, loads the images, and installs Heddle with the flags.
+// up brings a cluster up and installs Heddle with the flags.
 func up(t *testing.T, o cluster.Options, install ...string) *mesh {
+	t.Helper()
+	m := bare(t, o)
+	m.install(install...)
+	return m
+}
+
+// bare brings a cluster up, and loads the images.
+func bare(t *testing.T, o cluster.Options) *mesh {
 	t.Helper()
 	requireCluster(t)
 	o.Bin, o.Log = binaries, os.Stderr
@@ -48,9 +56,13 @@ func up(t *testing.T, o cluster.Options, install ...string) *mesh {
 	for _, image := range images {
 		m.must(c.LoadImage(t.Context(), image))
 	}
-	m.heddlectl("check")
-	m.heddlectl(append([]string{"install", "--version=" + version, "--gateway-api-crds", "--timeout=90s"}, install...)...)
 	return m
+}
+
+func (m *mesh) install(flags ...string) {
+	m.t.Helper()
+	m.heddlectl("check")
+	m.heddlectl(append([]string{"install", "--version=" + version, "--gateway-api-crds", "--timeout=90s"}, flags...)...)
 }
 
 // in is the mesh for a subtest.
