@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	patience = 20 * time.Second
+	patience = time.Minute
 	// asController makes the test's binary be the command.
 	asController = "HEDDLE_TEST_CONTROLLER"
 )

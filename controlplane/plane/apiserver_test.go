@@ -92,6 +92,6 @@ func define(ctx context.Context, c *testcluster.Cluster) error {
 	if _, err := c.KubectlInput(ctx, strings.NewReader(text.String()), "create", "-f", "-"); err != nil {
 		return err
 	}
-	_, err = c.Kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+	_, err = c.Kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout="+patience.String())
 	return err
 }

@@ -287,7 +287,7 @@ func TestAuthorityIsShared(t *testing.T) {
 	if err := maps.Delete(t.Context(), "heddle-ca", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	until40(t, "the ConfigMap is back and the Secret is a problem", func() bool {
+	until(t, "the ConfigMap is back and the Secret is a problem", func() bool {
 		again, err := maps.Get(t.Context(), "heddle-ca", metav1.GetOptions{})
 		return err == nil && again.Data["ca.pem"] == m.Data["ca.pem"] && hasProblem(t, a, "AuthorityUnusable") && hasProblem(t, b, "AuthorityUnusable")
 	})
@@ -306,16 +306,6 @@ func hasProblem(t *testing.T, c Config, reason string) bool {
 		}
 	}
 	return false
-}
-
-func until40(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		if done() {
-			return
-		}
-	}
-	t.Fatalf("not within 40 s: %s", what)
 }
 
 // shop makes a Service with a route that sends its connections to itself.
@@ -370,7 +360,7 @@ const foreignEntry = "example.com/other Accepted=True()"
 func (k *kube) awaitRoute(want string) {
 	k.t.Helper()
 	last := ""
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if last = k.route(); last == want {
 			return
 		}

@@ -29,7 +29,8 @@ import (
 	"heddle.io/heddle/api/xds"
 )
 
-const patience = 20 * time.Second
+// patience bounds every wait: longer than anything takes, on any machine.
+const patience = 3 * time.Minute
 
 func config(t *testing.T) Config {
 	dir := t.TempDir()

@@ -27,7 +27,7 @@ import (
 // patience is how long a test waits for what must happen; quiet, for what must
 // not.
 const (
-	patience = 20 * time.Second
+	patience = time.Minute
 	quiet    = 100 * time.Millisecond
 )
 

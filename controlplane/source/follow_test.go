@@ -13,7 +13,7 @@ import (
 
 // patience is how long a test waits for what must happen. It is long because the
 // machine may be busy; nothing waits that long when all is well.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // directory is a source in a test, with its directories.
 type directory struct {

@@ -93,7 +93,7 @@ func enterCgroups(dirs []string) error {
 // and removes them. A cgroup can go once its last process has ended, which takes
 // a moment after it was killed.
 func removeCgroups(ctx context.Context, pattern string) error {
-	return poll(ctx, 15*time.Second, 20*time.Millisecond, "the cgroups "+pattern+" to be empty", func() error {
+	return poll(ctx, time.Minute, 20*time.Millisecond, "the cgroups "+pattern+" to be empty", func() error {
 		dirs, err := filepath.Glob(filepath.Join(cgroupRoot, "*", pattern))
 		if err != nil {
 			return err

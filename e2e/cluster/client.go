@@ -155,9 +155,13 @@ func (s nodeStatus) ready() error {
 	return errors.New("has not said whether it is Ready")
 }
 
-// wait repeats try until it succeeds, for a minute.
+// patience bounds the waits for something that comes in seconds where a machine
+// has nothing else to do.
+const patience = 3 * time.Minute
+
+// wait repeats try until it succeeds or patience ends.
 func (c *Cluster) wait(ctx context.Context, what string, try func() error) error {
-	if err := poll(ctx, time.Minute, 50*time.Millisecond, what, try); err != nil {
+	if err := poll(ctx, patience, 50*time.Millisecond, what, try); err != nil {
 		return fmt.Errorf("%w (logs in %s)", err, c.Logs())
 	}
 	return nil

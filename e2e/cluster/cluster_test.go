@@ -69,7 +69,7 @@ func TestDefault(t *testing.T) {
 			})
 		}
 		kubectl(t, c, "scale", "deployment/echo", "--replicas=3")
-		kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout=60s")
+		kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout="+patience.String())
 	})
 	t.Run("reboot", func(t *testing.T) { checkReboot(t, c) })
 	t.Run("CoreDNS", func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestDefault(t *testing.T) {
 		}
 		address := kubectl(t, c, "get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}")
 		eventually(t, "look up the Service", func() error {
-			out, err := c.Kubectl(t.Context(), "exec", "client", "--", "timeout", "1", "nslookup", "echo.default.svc.cluster.local")
+			out, err := c.Kubectl(t.Context(), "exec", "client", "--", "timeout", "5", "nslookup", "echo.default.svc.cluster.local")
 			if err == nil && !strings.Contains(out, address) {
 				err = fmt.Errorf("%q has no %s", out, address)
 			}
@@ -129,8 +129,8 @@ func startPods(t *testing.T, c *cluster.Cluster) {
 	if err := c.Apply(t.Context(), string(b)); err != nil {
 		t.Fatal(err)
 	}
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
-	kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/client", "--timeout="+patience.String())
+	kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout="+patience.String())
 	nodes := strings.Fields(kubectl(t, c, "get", "pods", "-l", "app=echo", "-o", "jsonpath={.items[*].spec.nodeName}"))
 	if len(nodes) != 2 || nodes[0] == nodes[1] {
 		t.Fatalf("the two servers are on %v", nodes)
@@ -169,7 +169,7 @@ func checkAcrossNodes(t *testing.T, c *cluster.Cluster) {
 	if out := inClient(t, c, "/fetch", "http://"+server+":8080/"); !strings.Contains(out, "from "+client+":") {
 		t.Errorf("the server says %q, the client is %s", out, client)
 	}
-	inClient(t, c, "ping", "-c", "1", "-W", "2", server)
+	inClient(t, c, "ping", "-c", "1", "-W", "10", server)
 }
 
 func checkIPv6(t *testing.T, c *cluster.Cluster) {
@@ -246,7 +246,7 @@ func checkReboot(t *testing.T, c *cluster.Cluster) {
 	if _, err := n.Exec(t.Context(), "sh", "-c", "test ! -e /run/mark && test -e /etc/mark"); err != nil {
 		t.Errorf("memory has to be gone and the disk to be there: %v", err)
 	}
-	kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout=60s")
+	kubectl(t, c, "rollout", "status", "deployment/echo", "--timeout="+patience.String())
 	checkAcrossNodes(t, c)
 }
 

@@ -70,11 +70,15 @@ func (p *process) stop(signals ...unix.Signal) error {
 		if !p.running() {
 			return nil
 		}
+		limit := 5 * time.Second
+		if signal == unix.SIGKILL {
+			limit = patience // nothing outlives it, but a busy machine takes its time
+		}
 		_ = p.cmd.Process.Signal(signal) // an error says that it has just ended
 		select {
 		case <-p.gone:
 			return nil
-		case <-time.After(5 * time.Second):
+		case <-time.After(limit):
 		}
 	}
 	return fmt.Errorf("%s does not end", p.name)

@@ -77,7 +77,7 @@ func (c *Cluster) Kwok(ctx context.Context, nodes int) error {
 	if _, err := c.KubectlInput(ctx, strings.NewReader(objects.String()), "create", "-f", "-"); err != nil {
 		return err
 	}
-	limit := 30*time.Second + time.Duration(nodes)*200*time.Millisecond
+	limit := patience + time.Duration(nodes)*200*time.Millisecond
 	return poll(ctx, limit, 200*time.Millisecond, "the fake nodes to be Ready", func() error {
 		var list struct {
 			Items []struct{ Status nodeStatus }

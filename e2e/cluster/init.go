@@ -126,7 +126,7 @@ func (m *machine) up() error {
 // importImage gives containerd an image, as soon as it takes one.
 func (m *machine) importImage(name string) error {
 	image := filepath.Join(m.spec.Bin, "images", name)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(30 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
 		err := errors.New("containerd does not answer")
 		if exists(containerdSocket) {
 			err = m.run("import", m.spec.ctr(), "--namespace=k8s.io", "images", "import", image)
@@ -206,6 +206,7 @@ func (m *machine) start(s *service) error {
 // stop ends a service, in the hard way if need be. One that has ended by itself
 // is no error: it might as well have been told to.
 func (m *machine) stop(s *service) error {
+	limit := 5 * time.Second
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		m.mu.Lock()
 		pid, gone := s.pid, s.gone
@@ -219,7 +220,8 @@ func (m *machine) stop(s *service) error {
 		select {
 		case <-gone:
 			return nil
-		case <-time.After(5 * time.Second):
+		case <-time.After(limit):
+			limit = patience // nothing outlives the second, but a busy machine takes its time
 		}
 	}
 	return fmt.Errorf("%s does not end", s.name)

@@ -59,7 +59,7 @@ func register(e estate) (*os.File, error) {
 	file, err := lock(book(e.Name))
 	if err != nil && !owned(book(e.Name)) {
 		// A janitor that still cleans up needs a moment.
-		err = poll(context.Background(), 20*time.Second, 50*time.Millisecond, "the name "+e.Name, func() (err error) {
+		err = poll(context.Background(), time.Minute, 50*time.Millisecond, "the name "+e.Name, func() (err error) {
 			file, err = lock(book(e.Name))
 			return err
 		})

@@ -65,10 +65,13 @@ func showLogs(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// eventually repeats try until it succeeds, for half a minute.
+// patience bounds every wait of the tests.
+const patience = 3 * time.Minute
+
+// eventually repeats try until it succeeds or patience ends.
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		err := try()
 		if err == nil {
 			return

@@ -139,7 +139,7 @@ func socketpair() (a, b *os.File, err error) {
 
 // receive waits for the next message of the node.
 func (n *Node) receive(ctx context.Context) (r reply, err error) {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(2 * patience)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
@@ -202,7 +202,7 @@ func (n *Node) Reboot(ctx context.Context) error {
 	if err := n.Start(ctx); err != nil {
 		return err
 	}
-	return poll(ctx, time.Minute, 50*time.Millisecond, "the kubelet of "+n.spec.Name, func() error {
+	return poll(ctx, patience, 50*time.Millisecond, "the kubelet of "+n.spec.Name, func() error {
 		return n.cluster.get(ctx, "/api/v1/nodes/"+n.spec.Name+"/proxy/healthz", nil)
 	})
 }

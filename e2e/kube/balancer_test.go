@@ -2,10 +2,13 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 
+	"heddle.io/heddle/api/admin"
 	"heddle.io/heddle/e2e/cluster"
 )
 
@@ -29,11 +32,15 @@ func (m *mesh) loadBalancers() {
 	})
 	m.ingress("balanced", fmt.Sprintf(`{"ip": %q}, {"ip": %q}`, balanced, balanced6))
 	m.ingress("balanced-local", fmt.Sprintf(`{"ip": %q}`, local))
-	m.kubectl("wait", "-n", "shop", "--for=condition=Ready", "--timeout=60s", "pod/balanced-local")
+	m.await("condition=Ready", "pod/balanced-local")
 	m.eventually("route shop/balanced is programmed", func() error { return m.condition("tcproutes", "balanced", "Programmed", "True") })
 	m.eventually("route shop/balanced-local is programmed", func() error { return m.condition("tcproutes", "balanced-local", "Programmed", "True") })
 
+	for service, address := range map[string]string{"balanced": balanced6, "balanced-local": local} {
+		m.eventually(address+" is the address of shop/"+service+" on every node", func() error { return m.serves(service, address) })
+	}
 	m.fromOutside(ctx)
+	m.platform(1, port(local, 80), "local")
 
 	// In the cluster nothing leaves for the load balancer, and "Local" is not
 	// applied: the API says so.
@@ -58,6 +65,28 @@ func (m *mesh) loadBalancers() {
 		}
 	}
 	m.intoTheBalancer(ctx)
+}
+
+// serves checks that every node takes an address for a Service's.
+func (m *mesh) serves(service, address string) error {
+	out, err := m.ctl("describe", "service", "shop/"+service, "-o", "json")
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	var nodes []struct{ Items []admin.Service }
+	if err := json.Unmarshal([]byte(out), &nodes); err != nil {
+		return err
+	}
+	count := 0
+	for _, n := range nodes {
+		if slices.ContainsFunc(n.Items, func(s admin.Service) bool { return slices.Contains(s.Addresses, address) }) {
+			count++
+		}
+	}
+	if count != len(m.Nodes()) {
+		return fmt.Errorf("%d nodes do", count)
+	}
+	return nil
 }
 
 // fromOutside routes the addresses to a node, as a load balancer does that
@@ -86,7 +115,7 @@ func (m *mesh) fromOutside(ctx context.Context) {
 			}
 		} else {
 			m.eventually(way.address+" by "+way.node.Name(), func() error {
-				out, err := m.Run(ctx, peerBinary, "dial", "-n=50", "-for=10s", port(way.address, 80))
+				out, err := m.Run(ctx, peerBinary, "dial", "-n=50", port(way.address, 80))
 				if err != nil || !strings.Contains(out, `"`+way.want+`":50`) {
 					return fmt.Errorf("%w: %s", err, out)
 				}
@@ -118,7 +147,7 @@ func (m *mesh) intoTheBalancer(ctx context.Context) {
 		c := m.create("balanced-proxy", "node1", "{}", "dial", "-n=50", port(balanced, 80))
 		r := c.wait()
 		c.remove()
-		m.kubectl("wait", "-n", "shop", "--for=delete", "--timeout=30s", "pod/balanced-proxy")
+		m.await("delete", "pod/balanced-proxy")
 		if r.Failed > 0 || r.By["balancer"] != 50 {
 			return fmt.Errorf("answered by %v, %d failed: %v", r.By, r.Failed, r.Errors)
 		}

@@ -24,37 +24,37 @@ func (m *mesh) reboot() {
 		_, _ = m.try("delete", "-n", "shop", "--wait=false", "--ignore-not-found",
 			"deployment/boots", "pod/counter", "pod/boots-sink", "service/boot", "tcproute.gateway.networking.k8s.io/boot")
 	})
-	m.kubectl("wait", "-n", "shop", "--for=condition=Ready", "--timeout=30s", "pod/counter")
+	m.await("condition=Ready", "pod/counter")
 	m.eventually("route shop/boot is programmed", func() error { return m.condition("tcproutes", "boot", "Programmed", "True") })
 	boot := port(m.addresses("boot")[0], 80)
 
 	// The counter counts: who is outside of the mesh reaches it.
-	const outside = 100
-	stranger := m.create("stranger", "node1", "{heddle.io/mesh: disabled}", "dial", "-n="+strconv.Itoa(outside), boot)
-	if r := stranger.wait(); r.By["outside"] != outside {
+	outside := m.platform(1, boot, "outside")
+	stranger := m.create("stranger", "node1", "{heddle.io/mesh: disabled}", "dial", "-n=100", boot)
+	r := stranger.wait()
+	if r.By["outside"] != 100 {
 		m.t.Fatalf("outside of the mesh, %d connections were answered by %v, %v", r.Connections, r.By, r.Errors)
 	}
+	outside += r.Connections
 
 	m.apply(strings.NewReplacer("PEER", peerImage, "BOOT", boot).Replace(bootClients))
-	m.kubectl("rollout", "status", "-n", "shop", "deployment/boots", "--timeout=60s")
+	m.rolledOut("shop", "deployment/boots")
 	// And somebody sends to whatever address a pod of node1 may get.
 	m.create("spray", "node2", "{heddle.io/mesh: disabled}", "spray", "10.201.1.2", "10.201.1.60")
 	for range 2 {
-		before := m.restarts()
+		before, err := m.containers()
+		m.must(err)
 		pause(ctx, 2*time.Second)
 		m.must(m.Node(1).Reboot(ctx))
-		m.eventually("the pods of node1 run again", func() error {
-			if now := m.restarts(); now < before+bootReplicas {
-				return fmt.Errorf("%d of %d started again", now-before, bootReplicas)
-			}
-			return nil
-		})
+		m.eventually("the pods of node1 run again", func() error { return m.restarted(before) })
 		pause(ctx, 2*time.Second)
 		m.guarded("boots-sink")
 	}
+	// Servers have other addresses now, which every node has to know.
+	m.settled()
 	// In the mesh they are served, by v2 alone.
 	check := m.create("check", "node1", "{}", "dial", "-n=200", boot)
-	r := check.wait()
+	r = check.wait()
 	m.whole("after the boot", r, 200)
 	if r.By["v2"] != 200 {
 		m.t.Errorf("after the boot, connections were answered by %v", r.By)
@@ -63,7 +63,7 @@ func (m *mesh) reboot() {
 	counter := &client{m, "counter"}
 	var seen peer.Result
 	m.kubectl("exec", "-n", "shop", "counter", "--", "/bin/kill", "-TERM", "1")
-	m.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", "pod/counter")
+	m.await("jsonpath={.status.phase}=Succeeded", "pod/counter")
 	m.must(json.Unmarshal([]byte(m.kubectl("logs", "-n", "shop", counter.name)), &seen))
 	if seen.Connections != outside {
 		m.t.Errorf("%d connections went around the mesh", seen.Connections-outside)
@@ -82,7 +82,11 @@ func (m *mesh) guarded(name string) {
 		return n
 	}
 	m.eventually("pod "+name+" is guarded from its start", func() error {
-		lines := strings.Fields(m.kubectl("logs", "-n", "shop", name))
+		log, err := m.try("logs", "-n", "shop", name)
+		if err != nil {
+			return err
+		}
+		lines := strings.Fields(log)
 		if len(lines) == 0 {
 			return errors.New("it has not started")
 		}
@@ -91,8 +95,12 @@ func (m *mesh) guarded(name string) {
 			return err
 		}
 		taken := number(out) - number(lines[len(lines)-1])
+		text, err := m.ctl("get", "pods", "--node=node1", "-o", "json")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, text)
+		}
 		var nodes []struct{ Items []admin.Pod }
-		m.must(json.Unmarshal([]byte(m.heddlectl("get", "pods", "--node=node1", "-o", "json")), &nodes))
+		m.must(json.Unmarshal([]byte(text), &nodes))
 		for _, n := range nodes {
 			for _, p := range n.Items {
 				if p.Namespace == "shop" && p.Name == name && p.TxPackets >= taken && taken > 100 {
@@ -105,17 +113,35 @@ func (m *mesh) guarded(name string) {
 	})
 }
 
-// restarts sums up how often the containers of the clients were started again.
-func (m *mesh) restarts() int {
-	sum := 0
-	for _, n := range strings.Fields(m.field("{.items[*].status.containerStatuses[*].restartCount}", "pods", "-n", "shop", "-l", "app=boots")) {
-		count, _ := strconv.Atoi(n)
-		sum += count
+// containers are those that run on node1, of clients and of servers, by pod.
+func (m *mesh) containers() (map[string]string, error) {
+	out, err := m.try("get", "pods", "-n", "shop", "-l", "app in (boots, web)", "--field-selector=spec.nodeName=node1", "-o",
+		`jsonpath={range .items[*]}{.metadata.name}{" "}{.status.containerStatuses[0].state.running.startedAt}{" "}{.status.containerStatuses[0].containerID}{"\n"}{end}`)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
 	}
-	return sum
+	running := make(map[string]string)
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) == 3 {
+			running[f[0]] = f[2]
+		}
+	}
+	return running, nil
 }
 
-const bootReplicas = 3
+// restarted checks that every one of these pods has another container.
+func (m *mesh) restarted(before map[string]string) error {
+	now, err := m.containers()
+	if err != nil {
+		return err
+	}
+	for pod, container := range before {
+		if now[pod] == "" || now[pod] == container {
+			return fmt.Errorf("pod %s has not: %v before, %v now", pod, before, now)
+		}
+	}
+	return nil
+}
 
 const bootObjects = `
 apiVersion: v1

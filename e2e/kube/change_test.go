@@ -22,7 +22,7 @@ func (m *mesh) changes() {
 		{"agent crash loop", (*mesh).crashLoop},
 		{"controller rollout", func(m *mesh) {
 			m.kubectl("rollout", "restart", "-n", system, "deployment/heddle-controller")
-			m.kubectl("rollout", "status", "-n", system, "deployment/heddle-controller", "--timeout=90s")
+			m.rolledOut(system, "deployment/heddle-controller")
 		}},
 		{"API server restart", func(m *mesh) { m.must(m.Restart(ctx, cluster.APIServer)) }},
 		{"CNI configuration overwritten", (*mesh).overwriteConflist},
@@ -43,20 +43,21 @@ func (m *mesh) changes() {
 func (m *mesh) crashLoop() {
 	ctx := context.WithoutCancel(m.t.Context())
 	killed := make(map[string]int)
-	for range 20 {
+	m.eventually("every agent is killed three times", func() error {
+		pause(ctx, time.Second)
+		enough := true
 		for _, n := range m.Nodes() {
 			if _, err := n.Exec(ctx, "pkill", "-KILL", "-x", "heddled"); err == nil { // else it waits
 				killed[n.Name()]++
 			}
+			enough = enough && killed[n.Name()] >= 3
 		}
-		pause(ctx, time.Second)
-	}
-	for _, n := range m.Nodes() {
-		if killed[n.Name()] < 3 {
-			m.t.Errorf("the agent of %s was killed %d times only", n.Name(), killed[n.Name()])
+		if !enough {
+			return fmt.Errorf("killed so far: %v", killed)
 		}
-	}
-	m.kubectl("rollout", "status", "-n", system, "daemonset/heddle-agent", "--timeout=120s")
+		return nil
+	})
+	m.rolledOut(system, "daemonset/heddle-agent")
 }
 
 // conflist is the node's own network configuration.
@@ -73,7 +74,7 @@ func (m *mesh) overwriteConflist() {
 		c := m.dial(name, n.Name(), "{}", port(m.addresses("web")[0], 80), 50)
 		m.eventually("pod "+name+" is enrolled", func() error {
 			if got, err := m.enrolled(name); err != nil || got != 1 {
-				return fmt.Errorf("enrolled %d: %w", got, err)
+				return fmt.Errorf("enrolled %d: %v", got, err)
 			}
 			return nil
 		})

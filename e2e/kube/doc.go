@@ -15,6 +15,11 @@
 //	input_test.go      what kubectl apply says of bad objects
 //	uninstall_test.go  nothing is left
 //
+// Each begins with the shop (shop_test.go): it asks for what it needs, and waits
+// for it, so nothing depends on the scenarios before. Waits are for what has to
+// come and end late (patience); nothing here measures time. What fails is told
+// once more at the end of all output (tell_test.go).
+//
 // Traffic is that of e2e/peer: blocking system calls in a pod of its own, which
 // count every connection and what the application saw when one failed.
 package kube

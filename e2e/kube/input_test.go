@@ -1,12 +1,9 @@
 package kube
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
-
-	"heddle.io/heddle/api/admin"
 )
 
 // badInput applies what people write: the API server refuses it and names the
@@ -49,7 +46,7 @@ func (m *mesh) examples() {
 	for _, file := range []string{"api/examples/policy.yaml", "install/examples/canary.yaml"} {
 		path, err := filepath.Abs("../../" + file)
 		if err != nil {
-			m.t.Fatal(err)
+			m.t.Fatalf("%v", err)
 		}
 		if out, err := m.try("apply", "--dry-run=server", "--validate=strict", "-f", path); err != nil {
 			m.t.Errorf("%s: %v, %s", file, err, out)
@@ -78,18 +75,17 @@ kind: TrafficPolicy
 metadata: {name: near, namespace: shop}
 spec: {targetRefs: [{group: "", kind: Service, name: v1}], locality: ` + locality + `}`
 	}
-	accepted := func() string {
-		return m.field(`{.status.ancestors[0].conditions[?(@.type=="Accepted")].status}{.metadata.generation}{.status.ancestors[0].conditions[?(@.type=="Accepted")].observedGeneration}`,
-			"trafficpolicies", "-n", "shop", "near")
+	accepted := func(want string) error {
+		out, err := m.try("get", "trafficpolicies", "-n", "shop", "near", "-o",
+			`jsonpath={.status.ancestors[0].conditions[?(@.type=="Accepted")].status}{.metadata.generation}{.status.ancestors[0].conditions[?(@.type=="Accepted")].observedGeneration}`)
+		if err != nil || out != want {
+			return fmt.Errorf("status, generation and observed generation are %q (%v), want %s", out, err, want)
+		}
+		return nil
 	}
 	m.apply(policy("PreferSameNode"))
 	defer func() { _, _ = m.try("delete", "trafficpolicies", "-n", "shop", "near") }()
-	m.eventually("the policy is accepted", func() error {
-		if got := accepted(); got != "True11" {
-			return fmt.Errorf("status, generation and observed generation are %s", got)
-		}
-		return nil
-	})
+	m.eventually("the policy is accepted", func() error { return accepted("True11") })
 	m.eventually("each node uses its own endpoints", func() error { return m.local("shop/v1") })
 	crd := "trafficpolicies.policy.heddle.io"
 	m.kubectl("patch", "crd", crd, "--type=json", "-p",
@@ -101,12 +97,7 @@ spec: {targetRefs: [{group: "", kind: Service, name: v1}], locality: ` + localit
 		}
 		return nil
 	})
-	m.eventually("the status refuses the newer value", func() error {
-		if got := accepted(); got != "False22" {
-			return fmt.Errorf("status, generation and observed generation are %s", got)
-		}
-		return nil
-	})
+	m.eventually("the status refuses the newer value", func() error { return accepted("False22") })
 	if err := m.local("shop/v1"); err != nil {
 		m.t.Errorf("the locality before is no longer in force: %v", err)
 	}
@@ -115,29 +106,16 @@ spec: {targetRefs: [{group: "", kind: Service, name: v1}], locality: ` + localit
 // local checks that each node sends the connections of a service to its own
 // endpoints alone.
 func (m *mesh) local(service string) error {
-	var nodes []struct {
-		Node  string
-		Items []admin.Service
+	used, err := m.used(service)
+	if err != nil {
+		return err
 	}
-	out := m.heddlectl("describe", "service", service, "-o", "json")
-	m.must(json.Unmarshal([]byte(out), &nodes))
-	near := make(map[string]int)
-	for _, n := range nodes {
-		for _, s := range n.Items {
-			for _, b := range s.Backends {
-				for _, e := range b.Endpoints {
-					switch {
-					case e.Used && e.Node != n.Node:
-						return fmt.Errorf("%s uses %s of %s", n.Node, e.Address, e.Node)
-					case e.Used:
-						near[n.Node]++
-					}
-				}
+	for node, endpoints := range used {
+		for _, e := range endpoints {
+			if e.Node != node {
+				return fmt.Errorf("%s uses %s of %s", node, e.Address, e.Node)
 			}
 		}
-	}
-	if len(near) != len(m.Nodes()) {
-		return fmt.Errorf("endpoints used: %v", near)
 	}
 	return nil
 }

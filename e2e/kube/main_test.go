@@ -53,7 +53,9 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	tellAgain(os.Stdout)
+	return code
 }
 
 // requireCluster says what a scenario cannot do without.

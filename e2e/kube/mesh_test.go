@@ -17,13 +17,13 @@ import (
 )
 
 // patience bounds every wait: long enough for a machine that does other things,
-// and never the time that anything should take.
-const patience = time.Minute
+// and never the time that anything should take. What comes soon costs nothing.
+const patience = 4 * time.Minute
 
 // A mesh is a cluster with Heddle in it, as one test sees it.
 type mesh struct {
 	*cluster.Cluster
-	t *testing.T
+	t test
 }
 
 // up brings a cluster up and installs Heddle with the flags.
@@ -35,14 +35,15 @@ func up(t *testing.T, o cluster.Options, install ...string) *mesh {
 }
 
 // bare brings a cluster up, and loads the images.
-func bare(t *testing.T, o cluster.Options) *mesh {
-	t.Helper()
-	requireCluster(t)
+func bare(of *testing.T, o cluster.Options) *mesh {
+	of.Helper()
+	requireCluster(of)
+	t := test{of}
 	o.Bin, o.Log = binaries, os.Stderr
 	o.Dir = filepath.Join(t.TempDir(), "cluster")
 	c, err := cluster.Up(t.Context(), o)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("bring up a cluster: %v", err)
 	}
 	m := &mesh{c, t}
 	t.Cleanup(func() {
@@ -62,23 +63,30 @@ func bare(t *testing.T, o cluster.Options) *mesh {
 func (m *mesh) install(flags ...string) {
 	m.t.Helper()
 	m.heddlectl("check")
-	m.heddlectl(append([]string{"install", "--version=" + version, "--gateway-api-crds", "--timeout=90s"}, flags...)...)
+	m.heddlectl(append([]string{"install", "--version=" + version, "--gateway-api-crds", "--timeout=" + patience.String()}, flags...)...)
 }
 
 // in is the mesh for a subtest.
-func (m *mesh) in(t *testing.T) *mesh { return &mesh{m.Cluster, t} }
+func (m *mesh) in(t *testing.T) *mesh { return &mesh{m.Cluster, test{t}} }
 
 func (m *mesh) must(err error) {
 	m.t.Helper()
 	if err != nil {
-		m.t.Fatal(err)
+		m.t.Fatalf("%v", err)
 	}
+}
+
+// bounded is the context of a command that ends by itself, and of one that does
+// not. It outlives the test, for what is done at its end.
+func (m *mesh) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(m.t.Context()), 3*patience)
 }
 
 // try runs kubectl and returns all it says.
 func (m *mesh) try(args ...string) (string, error) {
-	out, err := m.Kubectl(context.WithoutCancel(m.t.Context()), args...)
-	return string(out), err
+	ctx, cancel := m.bounded()
+	defer cancel()
+	return m.Kubectl(ctx, args...)
 }
 
 // kubectl runs kubectl, which must succeed.
@@ -109,11 +117,10 @@ func (m *mesh) tryApply(manifest string) (string, error) {
 // to judge.
 func (m *mesh) ctl(args ...string) (string, error) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.t.Context()), 3*time.Minute)
+	ctx, cancel := m.bounded()
 	defer cancel()
 	args = append(args, "--kubeconfig="+m.Kubeconfig())
-	out, err := m.Run(ctx, filepath.Join(bin, "heddlectl"), args...)
-	return string(out), err
+	return m.Run(ctx, filepath.Join(bin, "heddlectl"), args...)
 }
 
 // heddlectl runs heddlectl, which must end with 0.
@@ -124,25 +131,6 @@ func (m *mesh) heddlectl(args ...string) string {
 		m.t.Fatalf("heddlectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
-}
-
-// showState says what can be known of a mesh after a failure.
-func (m *mesh) showState() {
-	for _, args := range [][]string{
-		{"get", "pods", "-A", "-o", "wide"},
-		{"get", "tcproutes.gateway.networking.k8s.io", "-A", "-o", "yaml"},
-		{"get", "events", "-A", "--field-selector=type!=Normal"},
-		{"logs", "-n", system, "-l", "app.kubernetes.io/component=controller", "--tail=30", "--prefix"},
-		{"logs", "-n", system, "-l", "app.kubernetes.io/component=agent", "--tail=30", "--prefix"},
-	} {
-		out, err := m.try(args...)
-		if len(out) > 6000 {
-			out = out[:6000] + "…"
-		}
-		m.t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	out, err := m.ctl("status")
-	m.t.Logf("heddlectl status: %v\n%s", err, out)
 }
 
 // eventually waits until check has no complaint.
@@ -156,10 +144,22 @@ func (m *mesh) eventually(what string, check func() error) {
 			return
 		}
 		if ctx.Err() != nil {
-			m.t.Fatalf("%s: %v", what, err)
+			m.t.Fatalf("%s: not within %s: %v", what, patience, err)
 		}
 		pause(ctx, 200*time.Millisecond)
 	}
+}
+
+// await waits for a condition of objects of namespace shop, as kubectl wait has it.
+func (m *mesh) await(condition string, objects ...string) {
+	m.t.Helper()
+	m.kubectl(slices.Concat([]string{"wait", "-n", "shop", "--for=" + condition, "--timeout=" + patience.String()}, objects)...)
+}
+
+// rolledOut waits for the end of a rollout.
+func (m *mesh) rolledOut(namespace, workload string) {
+	m.t.Helper()
+	m.kubectl("rollout", "status", "-n", namespace, workload, "--timeout="+patience.String())
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -169,66 +169,6 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-}
-
-// shop makes the servers of shop.yaml and a route with these weights, and waits
-// until clients of both nodes are served by it.
-func (m *mesh) shop(v1, v2 int) {
-	m.t.Helper()
-	text, err := os.ReadFile("shop.yaml")
-	m.must(err)
-	m.apply(strings.ReplaceAll(string(text), "PEER", peerImage))
-	m.kubectl("rollout", "status", "-n", "shop", "deployment/v1", "--timeout=60s")
-	m.kubectl("rollout", "status", "-n", "shop", "deployment/v2", "--timeout=60s")
-	m.route(v1, v2)
-}
-
-// route sets the weights, and waits for the status that says they are in force.
-func (m *mesh) route(v1, v2 int) {
-	m.t.Helper()
-	m.apply(fmt.Sprintf(`
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {name: canary, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web, port: 80}]
-  rules:
-  - backendRefs:
-    - {name: v1, port: 80, weight: %d}
-    - {name: v2, port: 80, weight: %d}
-`, v1, v2))
-	m.eventually("route shop/canary is programmed", func() error { return m.condition("tcproutes", "canary", "Programmed", "True") })
-}
-
-// condition checks a condition of the first parent of a route, for its present
-// generation.
-func (m *mesh) condition(kind, name, condition, want string) error {
-	out, err := m.try("get", kind+".gateway.networking.k8s.io", "-n", "shop", name, "-o", "json")
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	var route struct {
-		Metadata struct{ Generation int64 }
-		Status   struct {
-			Parents []struct {
-				Conditions []struct {
-					Type, Status, Reason, Message string
-					ObservedGeneration            int64
-				}
-			}
-		}
-	}
-	if err := json.Unmarshal([]byte(out), &route); err != nil {
-		return err
-	}
-	for _, p := range route.Status.Parents {
-		for _, c := range p.Conditions {
-			if c.Type == condition && c.Status == want && c.ObservedGeneration == route.Metadata.Generation {
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("generation %d: %+v", route.Metadata.Generation, route.Status.Parents)
 }
 
 // addresses are the cluster IPs of a Service of shop.

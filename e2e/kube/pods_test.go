@@ -12,12 +12,13 @@ func (m *mesh) kindsOfPods() {
 	text, err := os.ReadFile("pods.yaml")
 	m.must(err)
 	web := port(m.addresses("web")[0], 80)
+	m.platform(1, web, "v1")
 	m.apply(strings.NewReplacer("PEER", peerImage, "WEB", web).Replace(string(text)))
 	m.t.Cleanup(func() {
 		_, _ = m.try("delete", "-n", "shop", "-l", "scenario=pods", "--wait=false", "pods,jobs,services,statefulsets")
 	})
-	m.kubectl("wait", "-n", "shop", "-l", "scenario=pods,ready=yes", "--for=condition=Ready", "--timeout=60s", "pod")
-	m.kubectl("wait", "-n", "shop", "--for=condition=Complete", "--timeout=60s", "job/job")
+	m.await("condition=Ready", "-l", "scenario=pods,ready=yes", "pod")
+	m.await("condition=Complete", "job/job")
 
 	// What init containers and Jobs do goes through the mesh from the start; a
 	// pod on the network of its node is left alone.
@@ -37,6 +38,7 @@ func (m *mesh) kindsOfPods() {
 		{"node-port", port(node, 30080), "hostport"},
 		{"headless", port(m.field("{.status.podIP}", "pod", "-n", "shop", "stateful-0"), 8080), "stateful"},
 	} {
+		m.platform(1, to.address, to.want)
 		r := m.create(to.name, "node1", "{}", "dial", "-n=20", to.address).wait()
 		m.whole(to.name+" from a pod", r, 20)
 		out, err := m.Run(m.t.Context(), peerBinary, "dial", "-n=20", to.address)

@@ -62,7 +62,7 @@ spec:
 `, "PEER", peerImage))
 	thief := &client{m, "thief"}
 	defer thief.remove()
-	m.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Failed", "--timeout=30s", "pod/thief")
+	m.await("jsonpath={.status.phase}=Failed", "pod/thief")
 	if log := m.kubectl("logs", "-n", "shop", "thief"); !strings.Contains(log, "belongs to the pod") {
 		m.t.Errorf("a pod announced a pod to the agent: %s", log)
 	}

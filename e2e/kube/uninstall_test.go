@@ -10,8 +10,12 @@ import (
 // uninstall takes Heddle out under traffic: it goes on, and nothing is left.
 func (m *mesh) uninstall() {
 	m.shop(50, 50)
+	web := port(m.addresses("web")[0], 80)
+	for node := range m.Nodes() {
+		m.platform(node+1, web, "v1") // where connections go without the mesh
+	}
 	ctx := context.WithoutCancel(m.t.Context())
-	s := m.storm(port(m.addresses("web")[0], 80), 200, 50)
+	s := m.storm(web, 200, 50)
 	m.heddlectl("uninstall", "--purge")
 	s.end()
 
@@ -45,7 +49,7 @@ func (m *mesh) uninstall() {
 		}
 	}
 	// Pods run on, served by the platform alone.
-	r := m.create("after", "node1", "{}", "dial", "-n=200", port(m.addresses("web")[0], 80)).wait()
+	r := m.create("after", "node1", "{}", "dial", "-n=200", web).wait()
 	m.whole("without Heddle", r, 200)
 	if r.By["v1"] != 200 {
 		m.t.Errorf("without Heddle, connections were answered by %v", r.By)

@@ -22,7 +22,7 @@ func TestUserNamespaces(t *testing.T) {
 	m := bare(t, cluster.Options{UserNamespaces: true})
 	m.kubectl("create", "namespace", "shop")
 	early := m.isolated("early", "serve", "-name=early", "-ports=8080")
-	m.kubectl("wait", "-n", "shop", "--for=condition=Ready", "--timeout=60s", "pod/early")
+	m.await("condition=Ready", "pod/early")
 	if users := m.kubectl("exec", "-n", "shop", early.name, "--", "/bin/busybox", "cat", "/proc/self/uid_map"); strings.HasPrefix(strings.Join(strings.Fields(users), " "), "0 0 ") {
 		t.Fatalf("the pod has the users of the node: %s", users)
 	}
@@ -35,7 +35,7 @@ func TestUserNamespaces(t *testing.T) {
 	web := port(m.addresses("web")[0], 80)
 	m.apply(strings.NewReplacer("PEER", peerImage, "WEB", web).Replace(isolatedObjects))
 	m.create("spray", "node2", "{heddle.io/mesh: disabled}", "spray", "10.201.1.2", "10.201.1.60")
-	m.kubectl("wait", "-n", "shop", "--for=condition=Ready", "--timeout=60s", "pod/isolated")
+	m.await("condition=Ready", "pod/isolated")
 	if log := m.kubectl("logs", "-n", "shop", "isolated", "-c", "first"); !strings.Contains(log, `"v2":20`) {
 		t.Errorf("its init container was answered: %s", log)
 	}
@@ -44,6 +44,10 @@ func TestUserNamespaces(t *testing.T) {
 	// It serves, over a route, what others of its node and of another ask for.
 	m.apply(isolatedService)
 	m.eventually("route shop/early is programmed", func() error { return m.condition("tcproutes", "early", "Programmed", "True") })
+	m.eventually("every node leads to pod early", func() error {
+		_, err := m.used("shop/v1") // an error while there is no endpoint
+		return err
+	})
 	for _, node := range []string{"node1", "node2"} {
 		r := m.create("to-early-"+node, node, "{}", "dial", "-n=50", port(m.addresses("v1")[0], 80)).wait()
 		m.whole("to the pod from "+node, r, 50)
@@ -73,7 +77,7 @@ func (m *mesh) forgottenByAgent(web string) {
 	m.t.Helper()
 	ctx := context.WithoutCancel(m.t.Context())
 	c := m.isolated("during", "dial", "-for="+longest.String(), "-rate=200", "-workers=8", web)
-	m.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Running", "--timeout=30s", "pod/during")
+	m.await("jsonpath={.status.phase}=Running", "pod/during")
 	_, err := m.Node(1).Exec(ctx, "sh", "-c", "rm /var/lib/heddle/agent/pods.json && pkill -KILL -x heddled")
 	m.must(err)
 	m.eventually("the pods are found after a restart of the agent", func() error {

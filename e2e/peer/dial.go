@@ -45,6 +45,7 @@ func dial(ctx context.Context, args []string) (*Result, error) {
 	var total Result
 	var mu sync.Mutex
 	var all sync.WaitGroup
+	began := time.Now()
 	for w := range o.workers {
 		all.Go(func() {
 			part := o.work(ctx, w)
@@ -54,6 +55,7 @@ func dial(ctx context.Context, args []string) (*Result, error) {
 		})
 	}
 	all.Wait()
+	total.Took = time.Since(began)
 	return &total, nil
 }
 

@@ -29,6 +29,7 @@ func hold(ctx context.Context, args []string) (*Result, error) {
 	var total Result
 	var mu sync.Mutex
 	var all sync.WaitGroup
+	began := time.Now()
 	for range *n {
 		all.Go(func() {
 			part := converse(ctx, to, *every)
@@ -38,6 +39,7 @@ func hold(ctx context.Context, args []string) (*Result, error) {
 		})
 	}
 	all.Wait()
+	total.Took = time.Since(began)
 	return &total, nil
 }
 

@@ -23,7 +23,11 @@ type Result struct {
 	Original    map[string]int `json:"original,omitempty"` // SO_ORIGINAL_DST
 	Exchanges   int            `json:"exchanges,omitempty"`
 	Slowest     time.Duration  `json:"slowest"` // the longest connect(), failed ones included
+	Took        time.Duration  `json:"took"`    // from the first attempt to the end of the last
 }
+
+// Rate is how many connections were made in a second, over the client's own time.
+func (r *Result) Rate() float64 { return float64(r.Connections) / max(r.Took.Seconds(), 1e-3) }
 
 func (r *Result) add(o *Result) {
 	r.Connections += o.Connections

@@ -186,7 +186,7 @@ func (b *bed) writeKubeconfig(ctx context.Context) error {
 // roots are what the controller published for agents to check it against.
 func (b *bed) roots(ctx context.Context) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
-	for limit := time.Now().Add(30 * time.Second); ; {
+	for limit := time.Now().Add(patience); ; {
 		published, err := b.world.api.CoreV1().ConfigMaps(system).Get(ctx, "heddle-ca", metav1.GetOptions{})
 		if err == nil && pool.AppendCertsFromPEM([]byte(published.Data["ca.pem"])) {
 			return pool, nil

@@ -137,8 +137,8 @@ func (f *fleet) connect(ctx context.Context, tokens []string, roots *x509.CertPo
 		return ctx.Err()
 	case <-f.synced:
 		return f.failure()
-	case <-time.After(2 * time.Minute):
-		return errors.Join(errors.New("not every agent was served within two minutes; see the controller's log"), f.failure())
+	case <-time.After(patience):
+		return errors.Join(fmt.Errorf("not every agent was served within %s; see the controller's log", patience), f.failure())
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	patience = time.Minute
+	patience = 3 * time.Minute
 	settle   = 2 * time.Second // after the last acknowledgement; nothing more may come
 )
 
@@ -59,7 +59,7 @@ func (b *bed) cold(ctx context.Context) (c Cold, err error) {
 		return c, err
 	}
 	c.Agents = time.Since(began).Seconds()
-	if err := pause(ctx, settle); err != nil {
+	if err := b.calm(ctx); err != nil {
 		return c, err
 	}
 	cpu, err := b.controller.cpu()
@@ -69,9 +69,27 @@ func (b *bed) cold(ctx context.Context) (c Cold, err error) {
 	return c, err
 }
 
+// calm waits until no agent has received anything for a while: only then is what
+// comes later the cause of what is measured later.
+func (b *bed) calm(ctx context.Context) error {
+	limit := time.Now().Add(patience)
+	for before := b.fleet.counts(); ; {
+		if err := pause(ctx, settle); err != nil {
+			return err
+		}
+		now := b.fleet.counts()
+		if slices.Equal(before, now) {
+			return nil
+		}
+		if before = now; time.Now().After(limit) {
+			return fmt.Errorf("agents receive more and more, though nothing changes; see the controller's log: %s", b.logEnd())
+		}
+	}
+}
+
 // awaitReady waits until the controller serves the whole cluster.
 func (b *bed) awaitReady(ctx context.Context) error {
-	for limit := time.Now().Add(2 * time.Minute); ; {
+	for limit := time.Now().Add(patience); ; {
 		status, err := b.admin.Status(ctx)
 		if err == nil && status.Batches > 0 {
 			return nil
@@ -82,7 +100,7 @@ func (b *bed) awaitReady(ctx context.Context) error {
 		default:
 		}
 		if time.Now().After(limit) {
-			return fmt.Errorf("it serves nothing after two minutes (%w): %s", err, b.logEnd())
+			return fmt.Errorf("it serves nothing after %s (%w): %s", patience, err, b.logEnd())
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err

@@ -174,7 +174,7 @@ func (w *world) podName(service, pod, revision int) string {
 
 // awaitPods waits for the addresses of all pods, and prepares the slices.
 func (w *world) awaitPods(ctx context.Context, want int) error {
-	limit := time.Now().Add(time.Minute + time.Duration(want)*50*time.Millisecond)
+	limit := time.Now().Add(patience + time.Duration(want)*50*time.Millisecond)
 	for {
 		list, err := w.api.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
