@@ -126,6 +126,12 @@ type heddleCreditVal struct {
 	Used    uint64
 }
 
+type heddleEndedVal struct {
+	_    structs.HostLayout
+	Flow heddleFastVal
+	AtNs uint64
+}
+
 type heddleEndpointKey struct {
 	_       structs.HostLayout
 	Cluster uint64
@@ -427,6 +433,7 @@ const (
 	heddleMapHdCredit       = "hd_credit"
 	heddleMapHdEndpoints    = "hd_endpoints"
 	heddleMapHdFast         = "hd_fast"
+	heddleMapHdFastEnded    = "hd_fast_ended"
 	heddleMapHdFastUse      = "hd_fast_use"
 	heddleMapHdFlows        = "hd_flows"
 	heddleMapHdHandshakes   = "hd_handshakes"
@@ -544,6 +551,7 @@ type heddleMapSpecs struct {
 	HdCredit     *ebpf.MapSpec `ebpf:"hd_credit"`
 	HdEndpoints  *ebpf.MapSpec `ebpf:"hd_endpoints"`
 	HdFast       *ebpf.MapSpec `ebpf:"hd_fast"`
+	HdFastEnded  *ebpf.MapSpec `ebpf:"hd_fast_ended"`
 	HdFastUse    *ebpf.MapSpec `ebpf:"hd_fast_use"`
 	HdFlows      *ebpf.MapSpec `ebpf:"hd_flows"`
 	HdHandshakes *ebpf.MapSpec `ebpf:"hd_handshakes"`
@@ -603,6 +611,7 @@ type heddleMaps struct {
 	HdCredit     *ebpf.Map `ebpf:"hd_credit"`
 	HdEndpoints  *ebpf.Map `ebpf:"hd_endpoints"`
 	HdFast       *ebpf.Map `ebpf:"hd_fast"`
+	HdFastEnded  *ebpf.Map `ebpf:"hd_fast_ended"`
 	HdFastUse    *ebpf.Map `ebpf:"hd_fast_use"`
 	HdFlows      *ebpf.Map `ebpf:"hd_flows"`
 	HdHandshakes *ebpf.Map `ebpf:"hd_handshakes"`
@@ -633,6 +642,7 @@ func (m *heddleMaps) Close() error {
 		m.HdCredit,
 		m.HdEndpoints,
 		m.HdFast,
+		m.HdFastEnded,
 		m.HdFastUse,
 		m.HdFlows,
 		m.HdHandshakes,

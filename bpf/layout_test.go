@@ -39,6 +39,7 @@ var layouts = map[string]any{
 	"fast_key":      bpf.FastKey{},
 	"fast_end":      bpf.FastEnd{},
 	"fast_val":      bpf.FastVal{},
+	"ended_val":     bpf.EndedVal{},
 	"handshake_val": bpf.HandshakeVal{},
 	"iface_val":     bpf.IfaceVal{},
 	"iface_stat":    bpf.IfaceStat{},

@@ -22,6 +22,7 @@ const (
 	MapIfStats    = heddleMapHdIfStats
 	MapFast       = heddleMapHdFast
 	MapFastUse    = heddleMapHdFastUse
+	MapFastEnded  = heddleMapHdFastEnded
 	MapHandshakes = heddleMapHdHandshakes
 	MapBypass     = heddleMapHdBypass
 	MapSocks      = heddleMapHdSocks

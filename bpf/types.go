@@ -41,6 +41,7 @@ type (
 	FastKey      = heddleFastKey
 	FastEnd      = heddleFastEnd
 	FastVal      = heddleFastVal
+	EndedVal     = heddleEndedVal
 	HandshakeVal = heddleHandshakeVal
 	ConnectIn    = heddleConnectIn
 	ConnectOut   = heddleConnectOut

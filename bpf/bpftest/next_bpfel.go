@@ -72,6 +72,12 @@ type nextCreditVal struct {
 	Used    uint64
 }
 
+type nextEndedVal struct {
+	_    structs.HostLayout
+	Flow nextFastVal
+	AtNs uint64
+}
+
 type nextEndpointKey struct {
 	_       structs.HostLayout
 	Cluster uint64
@@ -289,6 +295,7 @@ const (
 	nextMapHdCredit       = "hd_credit"
 	nextMapHdEndpoints    = "hd_endpoints"
 	nextMapHdFast         = "hd_fast"
+	nextMapHdFastEnded    = "hd_fast_ended"
 	nextMapHdFastUse      = "hd_fast_use"
 	nextMapHdFlows        = "hd_flows"
 	nextMapHdHandshakes   = "hd_handshakes"
@@ -406,6 +413,7 @@ type nextMapSpecs struct {
 	HdCredit     *ebpf.MapSpec `ebpf:"hd_credit"`
 	HdEndpoints  *ebpf.MapSpec `ebpf:"hd_endpoints"`
 	HdFast       *ebpf.MapSpec `ebpf:"hd_fast"`
+	HdFastEnded  *ebpf.MapSpec `ebpf:"hd_fast_ended"`
 	HdFastUse    *ebpf.MapSpec `ebpf:"hd_fast_use"`
 	HdFlows      *ebpf.MapSpec `ebpf:"hd_flows"`
 	HdHandshakes *ebpf.MapSpec `ebpf:"hd_handshakes"`
@@ -465,6 +473,7 @@ type nextMaps struct {
 	HdCredit     *ebpf.Map `ebpf:"hd_credit"`
 	HdEndpoints  *ebpf.Map `ebpf:"hd_endpoints"`
 	HdFast       *ebpf.Map `ebpf:"hd_fast"`
+	HdFastEnded  *ebpf.Map `ebpf:"hd_fast_ended"`
 	HdFastUse    *ebpf.Map `ebpf:"hd_fast_use"`
 	HdFlows      *ebpf.Map `ebpf:"hd_flows"`
 	HdHandshakes *ebpf.Map `ebpf:"hd_handshakes"`
@@ -495,6 +504,7 @@ func (m *nextMaps) Close() error {
 		m.HdCredit,
 		m.HdEndpoints,
 		m.HdFast,
+		m.HdFastEnded,
 		m.HdFastUse,
 		m.HdFlows,
 		m.HdHandshakes,

@@ -8,7 +8,8 @@
  * the two interfaces on which they went in, nothing translates the connection
  * and nothing forbids it. From then on fast_forward redirects its packets, FIN
  * and RST included. Conntrack, which would keep the connection it no longer sees
- * for days, is told when it ends.
+ * for days, is told when it ends. hd_fast_ended keeps it a moment longer, for
+ * packets that come after that.
  *
  * An element of hd_fast is found with the addresses in a packet and used only
  * when the packet came from the interface that the handshake came from: that is
@@ -121,10 +122,29 @@ static __noinline bool known_to_conntrack(struct __sk_buff *skb, const struct se
 	return true;
 }
 
+/* How long packets of a connection that is over are still expected: as long as
+ * conntrack, by default, remembers one that was reset. */
+#define FAST_ENDED_NS 10000000000ULL
+
+/* Remembers a connection for the packets that come after its end. */
+static __noinline int fast_remember(const struct fast_key *key)
+{
+	struct ended_val ended = {};
+	struct fast_val *flow;
+
+	if (!key)
+		return 0;
+	flow = bpf_map_lookup_elem(&hd_fast, key);
+	if (!flow)
+		return 0;
+	ended.flow = *flow;
+	ended.at_ns = bpf_ktime_get_ns();
+	bpf_map_update_elem(&hd_fast_ended, key, &ended, BPF_ANY);
+	return 0;
+}
+
 /* Follows the end of a connection. It is over when both FINs are acknowledged,
- * or at a reset. A reset that its receiver does not believe leads to a few
- * more packets: these take the stack, where conntrack, having forgotten the
- * connection, meets it anew. */
+ * or at a reset. */
 static __always_inline bool fast_ends(struct fast_val *flow, const struct segment *s)
 {
 	__u32 sender = s->sender & 1, other = !sender, before = flow->closing, now = before;
@@ -144,6 +164,55 @@ static __always_inline bool fast_ends(struct fast_val *flow, const struct segmen
 	return (__sync_fetch_and_or((__u32 *)&flow->closing, now) | now) == FAST_CLOSED;
 }
 
+/* Delivers a packet to the pod at the other end, or returns TC_NEXT. */
+static __always_inline int fast_deliver(struct __sk_buff *skb, const struct segment *s,
+					const struct fast_end *to)
+{
+	if (!rewrite_segment(skb, s, to))
+		return TC_NEXT;
+	/* On a bridge it is addressed to the other pod, and for the node's end
+	 * somebody else's. Before Linux 6.15 the pod would take it for that, too. */
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
+	return bpf_redirect_peer(to->ifindex, 0);
+}
+
+static __always_inline bool too_long(struct __sk_buff *skb, const struct fast_end *to)
+{
+	__u32 mtu = 0;
+
+	if (!bpf_check_mtu(skb, to->ifindex, &mtu, 0, BPF_MTU_CHK_SEGS))
+		return false;
+	count_reason(REASON_FAST_MTU);
+	return true;
+}
+
+/* Redirects a packet that comes after the end of its connection: another CPU had
+ * it and was slower, or its sender did not believe in the end. On the stack,
+ * conntrack would take it for a connection that it has missed the beginning of,
+ * and keep that for minutes. */
+static __always_inline int fast_forward_late(struct __sk_buff *skb, const struct segment *s)
+{
+	struct ended_val *ended = bpf_map_lookup_elem(&hd_fast_ended, &s->key);
+	struct fast_end from, to;
+	__u64 at_ns;
+
+	if (!ended)
+		return TC_NEXT;
+	from = ended->flow.end[s->sender & 1];
+	to = ended->flow.end[!s->sender];
+	at_ns = ended->at_ns;
+	/* The element may have been recycled while it was read. */
+	barrier();
+	if (ended->flow.tag != tag_of(&s->key) || from.ifindex != skb->ifindex ||
+	    bpf_ktime_get_ns() - at_ns > FAST_ENDED_NS || too_long(skb, &to))
+		return TC_NEXT;
+	from.packets = packets_of(skb);
+	from.bytes = skb->len;
+	count_sent(&from, to.ifindex);
+	return fast_deliver(skb, s, &to);
+}
+
 /* Redirects a packet from a pod, or returns TC_NEXT when that is not for the
  * fast path: the floor then looks at it. */
 static __always_inline int fast_forward(struct __sk_buff *skb)
@@ -151,13 +220,18 @@ static __always_inline int fast_forward(struct __sk_buff *skb)
 	struct segment s = {};
 	struct fast_val *flow;
 	struct fast_end to, *from;
-	__u32 mtu = 0, ifindex;
+	__u32 ifindex;
 
-	if (!read_segment(skb, &s) || s.flags & TCP_SYN || s.ttl <= 1)
+	if (!read_segment(skb, &s) || s.ttl <= 1)
 		return TC_NEXT;
+	if (s.flags & TCP_SYN) {
+		/* The next connection of this name begins, on the stack. */
+		bpf_map_delete_elem(&hd_fast_ended, &s.key);
+		return TC_NEXT;
+	}
 	flow = bpf_map_lookup_elem(&hd_fast, &s.key);
 	if (!flow)
-		return TC_NEXT;
+		return fast_forward_late(skb, &s);
 	from = &flow->end[s.sender & 1];
 	ifindex = from->ifindex;
 	to = flow->end[!s.sender];
@@ -165,22 +239,16 @@ static __always_inline int fast_forward(struct __sk_buff *skb)
 	barrier();
 	if (flow->tag != tag_of(&s.key) || ifindex != skb->ifindex)
 		return TC_NEXT;
-	if (bpf_check_mtu(skb, to.ifindex, &mtu, 0, BPF_MTU_CHK_SEGS)) {
-		count_reason(REASON_FAST_MTU);
+	if (too_long(skb, &to))
 		return TC_NEXT;
-	}
 	__sync_fetch_and_add(&from->packets, packets_of(skb));
 	__sync_fetch_and_add(&from->bytes, skb->len);
-	if ((s.flags & (TCP_FIN | TCP_RST) || flow->closing) && fast_ends(flow, &s) &&
-	    fast_remove(&s.key))
-		forget_conntrack(skb, &s);
-	if (!rewrite_segment(skb, &s, &to))
-		return TC_NEXT;
-	/* On a bridge it is addressed to the other pod, and for the node's end
-	 * somebody else's. Before Linux 6.15 the pod would take it for that, too. */
-	if (skb->pkt_type != PACKET_HOST)
-		bpf_skb_change_type(skb, PACKET_HOST);
-	return bpf_redirect_peer(to.ifindex, 0);
+	if ((s.flags & (TCP_FIN | TCP_RST) || flow->closing) && fast_ends(flow, &s)) {
+		fast_remember(&s.key); /* first: no packet finds it in neither table */
+		if (fast_remove(&s.key))
+			forget_conntrack(skb, &s);
+	}
+	return fast_deliver(skb, &s, &to);
 }
 
 static __always_inline bool read_eth(struct __sk_buff *skb, __u8 *eth)

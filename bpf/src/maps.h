@@ -19,6 +19,7 @@
 #define MAX_OUTLIERS 16384
 #define MAX_FAST 65536
 #define MAX_HANDSHAKES 8192
+#define MAX_ENDED 8192
 #define MAX_BYPASS (MAX_PODS * MAX_POD_ADDRS)
 #define MAX_SOCKS 16384 /* two for each connection */
 
@@ -214,6 +215,13 @@ struct {
 	__type(key, struct fast_key);
 	__type(value, struct handshake_val);
 } hd_handshakes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_ENDED);
+	__type(key, struct fast_key);
+	__type(value, struct ended_val);
+} hd_fast_ended SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

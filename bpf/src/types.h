@@ -334,6 +334,12 @@ struct fast_val {
 	__u32 client; /* index of the end that connected */
 };
 
+/* hd_fast_ended: what hd_fast had of a connection that ended a moment ago. */
+struct ended_val {
+	struct fast_val flow;
+	__u64 at_ns;
+};
+
 /* hd_handshakes: TCP handshakes between two pods of this node, as they leave
  * the stack. Losing one keeps its connection on the stack. */
 struct handshake_val {

@@ -112,8 +112,8 @@ func (p Protocol) String() string {
 // ServiceKind tells how a Service is reached.
 type ServiceKind uint8
 
-// NodePort and LoadBalancer Services are ClusterIP here: what they add is left
-// to the platform.
+// NodePort and LoadBalancer Services are ClusterIP here: what comes in by them
+// from outside is left to the platform.
 const (
 	ClusterIP ServiceKind = iota
 	Headless
@@ -151,6 +151,7 @@ type Service struct {
 	Created         time.Time // zero: unknown
 	Kind            ServiceKind
 	Addresses       []netip.Addr // cluster IPs
+	Ingress         []netip.Addr // of its load balancer, which mean the Service to pods as well
 	IPv4, IPv6      bool         // families of its endpoints
 	Selector        map[string]string
 	PublishNotReady bool

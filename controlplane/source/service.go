@@ -38,6 +38,7 @@ func convertService(in *corev1.Service) (*object, error) {
 			c.add("spec.ports", "at least one port is required")
 		}
 	}
+	out.Ingress = ingress(in, out)
 	out.IPv4, out.IPv6 = c.families(&in.Spec, out.Addresses)
 	return c.result(&object{Service: out})
 }

@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"heddle.io/heddle/api/xds"
@@ -12,7 +13,7 @@ import (
 // services makes the Services that nodes translate: those with cluster IPs. A
 // Service with routes of other namespaces has one more variant for each.
 func (b *build) services() {
-	attached := b.attach()
+	attached, ingress := b.attach(), b.ingress()
 	for _, key := range slices.SortedFunc(maps.Keys(b.Services), model.Key.Compare) {
 		s := b.Services[key]
 		if s.Kind != model.ClusterIP {
@@ -22,10 +23,11 @@ func (b *build) services() {
 			b.problem("Service "+key.String(), "NoAddress", "it has no clusterIP and nobody here assigns one: set spec.clusterIP, or make it headless with clusterIP: None")
 			continue
 		}
-		b.service(s, "", attached)
+		addresses := addressesOf(s, ingress)
+		b.service(s, addresses, "", attached)
 		for _, scope := range slices.Sorted(maps.Keys(attached.scopes[key])) {
 			if scope != "" {
-				b.service(s, scope, attached)
+				b.service(s, addresses, scope, attached)
 			}
 		}
 	}
@@ -34,7 +36,7 @@ func (b *build) services() {
 // service makes one variant of a Service. That of everybody has all ports, that
 // of a client namespace only those that a route of the namespace decides: at the
 // others its clients find the variant of everybody.
-func (b *build) service(s *model.Service, scope string, attached attachments) {
+func (b *build) service(s *model.Service, addresses []netip.Addr, scope string, attached attachments) {
 	audience := Mesh
 	name := s.String()
 	if scope != "" {
@@ -42,7 +44,7 @@ func (b *build) service(s *model.Service, scope string, attached attachments) {
 		name += "@" + scope
 	}
 	plain := scope == "" && len(attached.scopes[s.Key]) == 0
-	if last := b.before.services[s.Key]; plain && last.from == s {
+	if last := b.before.services[s.Key]; plain && last.from == s && sameAddresses(last.message, addresses) {
 		b.useAll(last.message.Ports, s, audience)
 		b.after.services[s.Key] = last
 		b.emit(serviceType, name, last.message, audience)
@@ -52,7 +54,7 @@ func (b *build) service(s *model.Service, scope string, attached attachments) {
 		Namespace:       s.Namespace,
 		Name:            s.Name,
 		Scope:           scope,
-		Addresses:       encode(s.Addresses),
+		Addresses:       encode(addresses),
 		AffinitySeconds: s.AffinitySeconds,
 	}
 	for _, p := range s.Ports {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -73,6 +74,8 @@ func mutate(r *rand.Rand, old *model.Snapshot) *model.Snapshot {
 			s.Services = maps.Clone(s.Services)
 			next := *service
 			next.Locality = model.Locality(r.IntN(4))
+			next.Created = time.Unix(int64(r.IntN(3)), 0)
+			next.Ingress = []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, byte(r.IntN(2))}), netip.MustParseAddr("10.96.0.1")}[:r.IntN(3)]
 			next.Ports = []model.ServicePort{{Port: 80, Protocol: model.TCP, TargetPort: 80}, {Name: "dns", Port: 53, Protocol: model.UDP, TargetPort: 53}}
 			s.Services[key] = &next
 		}

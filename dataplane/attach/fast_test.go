@@ -45,12 +45,7 @@ func TestFastPath(t *testing.T) {
 func TestFastReset(t *testing.T) {
 	inBothModesFast(t, func(t *testing.T, f *fastRig) {
 		for _, e := range f.servers {
-			c := f.connect(e)
-			if err := c.SetLinger(0); err != nil {
-				t.Fatal(err)
-			}
-			c.Close()
-			f.settled()
+			f.reset(f.connect(e))
 		}
 	})
 }
@@ -256,11 +251,12 @@ func TestFastPathSpoofed(t *testing.T) {
 	})
 }
 
-// tcp4 builds a segment without data. Its checksum is wrong: nobody is to
+// tcp4 builds a segment without data. Its own checksum is wrong: no socket is to
 // receive it.
 func tcp4(src, dst netip.AddrPort, flags byte) []byte {
 	packet := udp4(src.Addr(), dst.Addr(), dst.Port(), strings.Repeat("\x00", 12))
 	packet[9] = unix.IPPROTO_TCP
+	checksum4(packet)
 	packet[20], packet[21] = byte(src.Port()>>8), byte(src.Port())
 	packet[24], packet[25], packet[32], packet[33] = 0, 0, 0x50, flags
 	return packet

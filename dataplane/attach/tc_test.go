@@ -192,6 +192,13 @@ func udp4(src, dst netip.Addr, port uint16, text string) []byte {
 	binary.BigEndian.PutUint16(ip[2:], uint16(20+8+len(text)))
 	copy(ip[12:], src.AsSlice())
 	copy(ip[16:], dst.AsSlice())
+	checksum4(ip)
+	return append(append(ip, udpHeader(port, text)...), text...)
+}
+
+// checksum4 writes the checksum of an IPv4 header.
+func checksum4(ip []byte) {
+	ip[10], ip[11] = 0, 0
 	var sum uint32
 	for i := 0; i < 20; i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
@@ -200,7 +207,6 @@ func udp4(src, dst netip.Addr, port uint16, text string) []byte {
 		sum = sum>>16 + sum&0xffff
 	}
 	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum))
-	return append(append(ip, udpHeader(port, text)...), text...)
 }
 
 func udpHeader(port uint16, text string) []byte {

@@ -133,6 +133,8 @@ func memoryText(v any, names Names) string {
 		return fmt.Sprintf("%s - %s", at(v.Addr[0], v.PortBe[0]), at(v.Addr[1], v.PortBe[1]))
 	case bpf.FastVal:
 		return fmt.Sprintf("interfaces=%d,%d opener=%d closing=%#x", v.End[0].Ifindex, v.End[1].Ifindex, v.Client, v.Closing)
+	case bpf.EndedVal:
+		return fmt.Sprintf("interfaces=%d,%d ended=%dns", v.Flow.End[0].Ifindex, v.Flow.End[1].Ifindex, v.AtNs)
 	case bpf.HandshakeVal:
 		return fmt.Sprintf("from=%d to=%d answered=%d", v.ClientIfindex, v.ServerIfindex, v.Answered)
 	}

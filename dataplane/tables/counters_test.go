@@ -186,6 +186,7 @@ func TestDump(t *testing.T) {
 	key := bpf.FastKey{Addr: [2]bpf.Addr{{B: [16]byte{15: 1}}, {B: [16]byte{15: 2}}}, PortBe: [2]uint16{bpf.PortBE(80), bpf.PortBE(4711)}}
 	put(t, tables, bpf.MapFast, key, bpf.FastVal{Client: 1})
 	put(t, tables, bpf.MapFastUse, uint32(5), uint64(1))
+	put(t, tables, bpf.MapFastEnded, key, bpf.EndedVal{Flow: bpf.FastVal{Client: 1}, AtNs: 7})
 	put(t, tables, bpf.MapHandshakes, key, bpf.HandshakeVal{ClientIfindex: 5})
 	put(t, tables, bpf.MapBypass, bpf.AddrFrom(netip.MustParseAddr("10.1.0.1")), uint64(11))
 	put(t, tables, bpf.MapCredit, bpf.SockKey{Netns: 11}, bpf.CreditVal{Waiting: 5})
@@ -206,17 +207,18 @@ func TestDump(t *testing.T) {
 		}
 	}
 	for name, line := range map[string]string{
-		bpf.MapPods:     "11 = scope=web ifindex=5",
-		bpf.MapServices: "10.96.0.10:80/tcp scope=* = service=cart split=cart affinity=30s",
-		bpf.MapIfStats:  "5 = rx=0/0B tx=0/0B dropped=0",
-		bpf.MapRefusals: "0000000000000001 no_endpoint = 9",
-		bpf.MapStats:    "0000000000000001 missing [::]:80 = opened=3 established=0 closed=0",
-		bpf.MapOwn:      "77 = 1",
-		bpf.MapFast:     "[::1]:80 - [::2]:4711 = interfaces=0,0 opener=1 closing=0x0",
-		bpf.MapFastUse:  "5 = 1",
-		bpf.MapBypass:   "10.1.0.1 = 11",
-		bpf.MapCredit:   "netns=11 [::]:0 > [::]:0 = waiting=5B",
-		bpf.MapShares:   "11 = 3",
+		bpf.MapPods:      "11 = scope=web ifindex=5",
+		bpf.MapServices:  "10.96.0.10:80/tcp scope=* = service=cart split=cart affinity=30s",
+		bpf.MapIfStats:   "5 = rx=0/0B tx=0/0B dropped=0",
+		bpf.MapRefusals:  "0000000000000001 no_endpoint = 9",
+		bpf.MapStats:     "0000000000000001 missing [::]:80 = opened=3 established=0 closed=0",
+		bpf.MapOwn:       "77 = 1",
+		bpf.MapFast:      "[::1]:80 - [::2]:4711 = interfaces=0,0 opener=1 closing=0x0",
+		bpf.MapFastUse:   "5 = 1",
+		bpf.MapFastEnded: "[::1]:80 - [::2]:4711 = interfaces=0,0 ended=7ns",
+		bpf.MapBypass:    "10.1.0.1 = 11",
+		bpf.MapCredit:    "netns=11 [::]:0 > [::]:0 = waiting=5B",
+		bpf.MapShares:    "11 = 3",
 	} {
 		names := map[uint64]string{plan.ScopeID("web"): "web"}
 		for _, v := range want.Services {

@@ -109,6 +109,8 @@ func (t *Tables) visit(name string, m *ebpf.Map, visit func(key, value any) bool
 		return each(m, func(k bpf.FastKey, v bpf.FastVal) bool { return visit(k, v) })
 	case bpf.MapFastUse:
 		return each(m, func(k uint32, v uint64) bool { return visit(k, v) })
+	case bpf.MapFastEnded:
+		return each(m, func(k bpf.FastKey, v bpf.EndedVal) bool { return visit(k, v) })
 	case bpf.MapHandshakes:
 		return each(m, func(k bpf.FastKey, v bpf.HandshakeVal) bool { return visit(k, v) })
 	}

@@ -26,22 +26,12 @@ var components = []string{Etcd, APIServer, ControllerManager, Scheduler, Kubelet
 // .build/cluster, or below $HEDDLE_CLUSTER_CACHE for more than one checkout, until
 // a version changes. What is Heddle's own is always built anew.
 func Build(ctx context.Context, root string, log io.Writer) (string, error) {
-	root, err := filepath.Abs(root)
-	if err != nil {
-		return "", err
-	}
-	b := &builder{ctx: ctx, root: root, source: filepath.Join(root, "e2e", "cluster"), log: log}
-	b.bin = filepath.Join(root, ".build", "cluster", "bin")
-	cache := os.Getenv("HEDDLE_CLUSTER_CACHE")
-	if cache == "" {
-		cache = filepath.Dir(b.bin)
-	}
-	key, err := b.key()
+	b, err := newBuilder(ctx, root, log,
+		"kubernetes/go.mod", "kubernetes/go.sum", "kubernetes/main.go", "coredns/go.mod", "coredns/go.sum", "coredns/main.go")
 	if err != nil {
 		return "", fmt.Errorf("find out which versions of Kubernetes and CoreDNS to build: %w", err)
 	}
-	b.foreign = filepath.Join(cache, key)
-	if err := alone(cache, b.buildForeign); err != nil {
+	if err := alone(filepath.Dir(b.foreign), func() error { return b.whole(b.kubernetes) }); err != nil {
 		return "", fmt.Errorf("build Kubernetes for the test cluster: %w", err)
 	}
 	if err := alone(b.bin, b.buildOwn); err != nil {
@@ -75,30 +65,40 @@ type builder struct {
 	log     io.Writer
 }
 
-// key is made of everything that the foreign binaries are made of.
-func (b *builder) key() (string, error) {
+// newBuilder finds the directories. That of the foreign binaries is named by
+// everything that they are made of: Go, and these files of this directory.
+func newBuilder(ctx context.Context, root string, log io.Writer, files ...string) (*builder, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{ctx: ctx, root: root, source: filepath.Join(root, "e2e", "cluster"), log: log}
+	b.bin = filepath.Join(root, ".build", "cluster", "bin")
+	cache := os.Getenv("HEDDLE_CLUSTER_CACHE")
+	if cache == "" {
+		cache = filepath.Dir(b.bin)
+	}
 	h := sha256.New()
 	version, err := b.output(b.root, "go", "env", "GOVERSION", "GOARCH")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	io.WriteString(h, version)
-	for _, module := range []string{"kubernetes", "coredns"} {
-		for _, name := range []string{"go.mod", "go.sum", "main.go"} {
-			text, err := os.ReadFile(filepath.Join(b.source, module, name))
-			if err != nil {
-				return "", err
-			}
-			fmt.Fprintf(h, "%s/%s %d\n", module, name, len(text))
-			h.Write(text)
+	for _, name := range files {
+		text, err := os.ReadFile(filepath.Join(b.source, name))
+		if err != nil {
+			return nil, err
 		}
+		fmt.Fprintf(h, "%s %d\n", name, len(text))
+		h.Write(text)
 	}
-	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
+	b.foreign = filepath.Join(cache, fmt.Sprintf("%x", h.Sum(nil)[:8]))
+	return b, nil
 }
 
-// buildForeign builds what is not Heddle's, unless it is there. The directory
-// appears when it is whole.
-func (b *builder) buildForeign() error {
+// whole makes the directory of foreign binaries, unless it is there. It appears
+// when it is whole.
+func (b *builder) whole(fill func(into string) error) error {
 	if exists(b.foreign) {
 		return nil
 	}
@@ -106,34 +106,55 @@ func (b *builder) buildForeign() error {
 	if err := errors.Join(os.RemoveAll(part), os.MkdirAll(part, 0o755)); err != nil {
 		return err
 	}
+	if err := fill(part); err != nil {
+		return err
+	}
+	return os.Rename(part, b.foreign)
+}
+
+// A program is a foreign one that is built of a module.
+type program struct {
+	what, module, name, pkg, flags, tags string
+	cgo                                  bool
+}
+
+func (b *builder) program(into string, p program) error {
+	fmt.Fprintf(b.log, "building %s\n", p.what)
+	began := time.Now()
+	cgo := "CGO_ENABLED=0"
+	if p.cgo {
+		cgo = "CGO_ENABLED=1"
+	}
+	_, err := b.output(p.module, "env", cgo, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false",
+		"-tags", p.tags, "-ldflags", p.flags, "-o", filepath.Join(into, p.name), p.pkg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.log, "  built in %.0f s\n", time.Since(began).Seconds())
+	return nil
+}
+
+func (b *builder) kubernetes(into string) error {
 	kubernetes := filepath.Join(b.source, "kubernetes")
 	flags, err := b.versionFlags(kubernetes)
 	if err != nil {
 		return err
 	}
-	for _, step := range []struct{ what, module, name, flags, pkg string }{
-		{"Kubernetes and etcd (six minutes of two cores if nothing is cached)", kubernetes, "kubernetes", flags, "."},
-		{"kwok", kubernetes, "kwok", "-s -w", "sigs.k8s.io/kwok/cmd/kwok"},
-		{"CoreDNS", filepath.Join(b.source, "coredns"), "coredns", "-s -w", "."},
+	for _, p := range []program{
+		{what: "Kubernetes and etcd (six minutes of two cores if nothing is cached)", module: kubernetes, name: "kubernetes", flags: flags, pkg: "."},
+		{what: "kwok", module: kubernetes, name: "kwok", flags: "-s -w", pkg: "sigs.k8s.io/kwok/cmd/kwok"},
+		{what: "CoreDNS", module: filepath.Join(b.source, "coredns"), name: "coredns", flags: "-s -w", pkg: "."},
 	} {
-		fmt.Fprintf(b.log, "building %s\n", step.what)
-		began := time.Now()
-		_, err := b.output(step.module, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false",
-			"-ldflags", step.flags, "-o", filepath.Join(part, step.name), step.pkg)
-		if err != nil {
+		if err := b.program(into, p); err != nil {
 			return err
 		}
-		fmt.Fprintf(b.log, "  built in %.0f s\n", time.Since(began).Seconds())
 	}
 	for _, name := range components {
-		if err := os.Symlink("kubernetes", filepath.Join(part, name)); err != nil {
+		if err := os.Symlink("kubernetes", filepath.Join(into, name)); err != nil {
 			return err
 		}
 	}
-	if err := b.stages(kubernetes, filepath.Join(part, "kwok-stages.yaml")); err != nil {
-		return err
-	}
-	return os.Rename(part, b.foreign)
+	return b.stages(kubernetes, filepath.Join(into, "kwok-stages.yaml"))
 }
 
 // versionFlags tell the components which release they are, for the linker.
@@ -179,19 +200,10 @@ func (b *builder) stages(module, out string) error {
 // link puts the foreign binaries beside Heddle's own.
 func (b *builder) link() error {
 	entries, err := os.ReadDir(b.foreign)
-	if err != nil {
-		return err
-	}
 	for _, e := range entries {
-		from, to := filepath.Join(b.foreign, e.Name()), filepath.Join(b.bin, e.Name())
-		if old, err := os.Readlink(to); err == nil && old == from {
-			continue
-		}
-		if err := errors.Join(os.RemoveAll(to), os.Symlink(from, to)); err != nil {
-			return err
-		}
+		err = errors.Join(err, link(filepath.Join(b.foreign, e.Name()), filepath.Join(b.bin, e.Name())))
 	}
-	return nil
+	return err
 }
 
 // buildOwn builds what is Heddle's: the programs of nodes and pods, and their

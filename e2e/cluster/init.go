@@ -90,7 +90,7 @@ func (m *machine) up() error {
 		return err
 	}
 	os.Clearenv()
-	os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	os.Setenv("PATH", s.path())
 	os.Setenv("HOME", "/root")
 	if err := s.mountAll(); err != nil {
 		return fmt.Errorf("make the file systems of %s: %w", s.Name, err)
@@ -130,7 +130,7 @@ func (m *machine) importImage(name string) error {
 	for end := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
 		err := errors.New("containerd does not answer")
 		if exists(containerdSocket) {
-			err = m.run("import", "ctr", "--namespace=k8s.io", "images", "import", image)
+			err = m.run("import", m.spec.ctr(), "--namespace=k8s.io", "images", "import", image)
 		}
 		if err == nil || time.Now().After(end) {
 			return err

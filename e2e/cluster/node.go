@@ -37,10 +37,14 @@ type Node struct {
 func (c *Cluster) newNode(i int) *Node {
 	o := &c.options
 	name := fmt.Sprintf("node%d", i)
-	return &Node{cluster: c, spec: nodeSpec{
+	n := &Node{cluster: c, spec: nodeSpec{
 		Index: i, Name: name, Hybrid: o.Cgroup == CgroupHybrid, DualStack: o.DualStack, Proxy: o.Proxy,
 		Disk: filepath.Join(o.Dir, name), Log: c.Logs(), Bin: o.Bin, CNI: cniDir, Keys: o.Dir, KubeletArgs: o.KubeletArgs,
 	}}
+	if o.UserNamespaces {
+		n.spec.Runtime = filepath.Join(o.Bin, runtimeDir)
+	}
+	return n
 }
 
 // Name is the node's in Kubernetes and its hostname: node1, node2, …
@@ -281,7 +285,7 @@ func (n *Node) LoadImage(ctx context.Context, archive string) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := n.ExecInput(ctx, f, "ctr", "--namespace=k8s.io", "images", "import", "-"); err != nil {
+	if _, err := n.ExecInput(ctx, f, n.spec.ctr(), "--namespace=k8s.io", "images", "import", "-"); err != nil {
 		return fmt.Errorf("load %s: %w", archive, err)
 	}
 	return nil

@@ -53,6 +53,10 @@ type Options struct {
 	Proxy     string // default ProxyNFTables
 	DualStack bool   // IPv6 beside IPv4
 
+	// UserNamespaces has nodes run what BuildContainerd built in place of Debian's
+	// containerd and runc, which are too old for pods with hostUsers: false.
+	UserNamespaces bool
+
 	// Dir is an empty directory, or none yet, for everything the cluster writes;
 	// its logs stay there when the cluster goes down. Not below /etc, /opt, /run,
 	// /var/lib and /var/log, where nodes have their own files, and not on an
@@ -111,8 +115,12 @@ func (o *Options) checkPrograms() (err error) {
 	if hidden(o.Bin) {
 		return fmt.Errorf("%s would be hidden inside a node, which has a /run and a /var/log of its own", o.Bin)
 	}
-	for _, name := range []string{"containerd", "containerd-shim-runc-v2", "ctr", "runc"} {
-		if _, err := exec.LookPath(name); err != nil {
+	for _, name := range runtimePrograms {
+		if o.UserNamespaces {
+			if !exists(filepath.Join(o.Bin, runtimeDir, name)) {
+				return fmt.Errorf("%s has no %s/%s: call cluster.BuildContainerd", o.Bin, runtimeDir, name)
+			}
+		} else if _, err := exec.LookPath(name); err != nil {
 			return fmt.Errorf("%w: install Debian's containerd and runc (.ci/setup cluster)", err)
 		}
 	}

@@ -18,6 +18,7 @@ type nodeSpec struct {
 	Disk        string // directory: what stays when the node starts again
 	Log         string // directory
 	Bin         string
+	Runtime     string // directory of containerd and runc; empty: Debian's
 	CNI         string // directory of the plugins
 	Keys        string // directory of the kubeconfigs
 	KubeletArgs []string
@@ -25,6 +26,18 @@ type nodeSpec struct {
 
 // kubeconfig is the file of a user.
 func (s *nodeSpec) kubeconfig(user string) string { return filepath.Join(s.Keys, user+".conf") }
+
+// path is where the node looks for programs.
+func (s *nodeSpec) path() string {
+	const usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	if s.Runtime == "" {
+		return usual
+	}
+	return s.Runtime + ":" + usual
+}
+
+// ctr is the client of the node's containerd.
+func (s *nodeSpec) ctr() string { return filepath.Join(s.Runtime, "ctr") }
 
 // runtime is the OCI runtime of the node.
 func (s *nodeSpec) runtime() string {

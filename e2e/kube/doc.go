@@ -9,6 +9,8 @@
 //	change_test.go     rollouts, crashes and restarts of everything, under traffic
 //	boot_test.go       what pods send and take while their node comes up
 //	pods_test.go       probes, ports and kinds of pods
+//	balancer_test.go   addresses of load balancers, from outside and from pods
+//	userns_test.go     pods with users of their own
 //	rights_test.go     what the agent's token and strangers may do
 //	input_test.go      what kubectl apply says of bad objects
 //	uninstall_test.go  nothing is left

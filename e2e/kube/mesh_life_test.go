@@ -16,6 +16,7 @@ func TestMesh(t *testing.T) {
 		{"carriers", (*mesh).carriers},
 		{"canary", (*mesh).canary},
 		{"pods", (*mesh).kindsOfPods},
+		{"load balancers", (*mesh).loadBalancers},
 		{"enrol", (*mesh).enrolUnderTraffic},
 		{"server rollout", (*mesh).rollOutServers},
 		{"changes", (*mesh).changes},

@@ -26,8 +26,16 @@ type mesh struct {
 	t test
 }
 
-// up brings a cluster up, loads the images, and installs Heddle with the flags.
-func up(of *testing.T, o cluster.Options, install ...string) *mesh {
+// up brings a cluster up and installs Heddle with the flags.
+func up(t *testing.T, o cluster.Options, install ...string) *mesh {
+	t.Helper()
+	m := bare(t, o)
+	m.install(install...)
+	return m
+}
+
+// bare brings a cluster up, and loads the images.
+func bare(of *testing.T, o cluster.Options) *mesh {
 	of.Helper()
 	requireCluster(of)
 	t := test{of}
@@ -49,9 +57,13 @@ func up(of *testing.T, o cluster.Options, install ...string) *mesh {
 	for _, image := range images {
 		m.must(c.LoadImage(t.Context(), image))
 	}
-	m.heddlectl("check")
-	m.heddlectl(append([]string{"install", "--version=" + version, "--gateway-api-crds", "--timeout=" + patience.String()}, install...)...)
 	return m
+}
+
+func (m *mesh) install(flags ...string) {
+	m.t.Helper()
+	m.heddlectl("check")
+	m.heddlectl(append([]string{"install", "--version=" + version, "--gateway-api-crds", "--timeout=" + patience.String()}, flags...)...)
 }
 
 // in is the mesh for a subtest.

@@ -25,7 +25,7 @@ func dial(ctx context.Context, args []string) (*Result, error) {
 	var o dialOptions
 	fs := newFlags("dial")
 	fs.IntVar(&o.n, "n", 0, "connections to make; 0: until the time is over")
-	fs.DurationVar(&o.duration, "for", time.Minute, "stop after this time")
+	fs.DurationVar(&o.duration, "for", 5*time.Minute, "stop after this time")
 	fs.IntVar(&o.rate, "rate", 0, "connections a second; 0: as fast as it goes")
 	fs.IntVar(&o.workers, "workers", 1, "connections at a time")
 	fs.BoolVar(&o.udp, "udp", false, "datagrams, over a connected socket each")

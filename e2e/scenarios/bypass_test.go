@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"fmt"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -13,12 +12,15 @@ import (
 func TestSocketBypass(t *testing.T) {
 	m := up(t, "bypass.yaml")
 	m.eventually("the service", func() error { // on the node with its clients
-		_, err := m.service("node1", "fast/server", 80)
-		return err
+		s, err := m.service("node1", "fast/server", 80)
+		if err != nil {
+			return err
+		}
+		return served(s)
 	})
-	m.mustContain(m.ctl("describe", "pod", "fast/asks"), "bypass    on, with")
-	m.mustContain(m.ctl("describe", "pod", "fast/silent"), "bypass    off: not asked for")
-	m.mustContain(m.ctl("why", "fast/asks", "fast/server"), "carried   by socket_bypass: ")
+	m.waitCtl([]string{"describe", "pod", "fast/asks"}, "bypass    on, with")
+	m.waitCtl([]string{"describe", "pod", "fast/silent"}, "bypass    off: not asked for")
+	m.waitCtl([]string{"why", "fast/asks", "fast/server"}, "carried   by socket_bypass: ")
 
 	m.reach("fast/silent", 10, "10.96.3.1:80")
 	if n := m.reasons("node1")["bypassed"]; n != 0 {
@@ -26,7 +28,7 @@ func TestSocketBypass(t *testing.T) {
 	}
 	held := m.start("fast/asks", "hold", "-n=20", "-every=5ms", "-for=10m", "10.96.3.1:80")
 	m.eventually("20 bypassed connections", func() error { return m.serving("node1", 20) })
-	m.mustContain(m.ctl("status"), "carries   socket_bypass (on): 20 connections now, 20 in all")
+	m.waitStatus("carries   socket_bypass (on): 20 connections now, 20 in all")
 
 	for range 3 {
 		m.must(m.StopAgent(t.Context(), "node1", syscall.SIGKILL))
@@ -34,12 +36,7 @@ func TestSocketBypass(t *testing.T) {
 	}
 	m.apply(`{apiVersion: v1, kind: Pod, metadata: {name: server, namespace: fast, labels: {app: server}}, spec: {nodeName: node1,
   containers: [{name: main, image: none, command: [peer, serve, -name=server, "-ports=8080"], readinessProbe: {tcpSocket: {port: 8080}}}]}}`)
-	m.eventually("the server's word is taken back", func() error {
-		if text := m.ctl("describe", "pod", "fast/server"); !strings.Contains(text, "bypass    off") {
-			return fmt.Errorf("describe pod says %s", text)
-		}
-		return nil
-	})
+	m.waitCtl([]string{"describe", "pod", "fast/server"}, "bypass    off") // its word is taken back
 	before := m.reasons("node1")["bypassed"]
 	m.reach("fast/asks", 10, "10.96.3.1:80")
 	if n := m.reasons("node1")["bypassed"]; n != before {

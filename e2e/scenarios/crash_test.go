@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"context"
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -108,14 +109,18 @@ func TestControllerAway(t *testing.T) {
 	}
 	m.startAgents("")
 	for _, node := range m.Nodes() {
-		status, err := m.Agent(node).Status(t.Context())
-		m.must(err)
-		if status.Feed.Connected || !status.Feed.FromCache || !status.Feed.Synced {
-			t.Errorf("%s without a controller: connected %v, from the cache %v, synced %v; want false, true, true",
-				node, status.Feed.Connected, status.Feed.FromCache, status.Feed.Synced)
-		}
+		m.eventually(node+" without a controller", func() error {
+			status, err := m.Agent(node).Status(t.Context())
+			if err != nil {
+				return err
+			}
+			if f := status.Feed; f.Connected || !f.FromCache || !f.Synced {
+				return fmt.Errorf("connected %v, from the cache %v, synced %v; want false, true, true", f.Connected, f.FromCache, f.Synced)
+			}
+			return nil
+		})
 	}
-	m.mustContain(m.ctl("status"), "cache")
+	m.waitStatus("cache")
 	for _, pod := range []string{"shop/client", "shop/client2"} {
 		if got := portsOf(m.reach(pod, 100, "10.96.1.2:80").By); got[0] != 100 {
 			t.Errorf("%s: with the controller away the shares are %v, want all to the first backend", pod, got)

@@ -12,10 +12,7 @@ import (
 // and sysdump has everything.
 func TestLook(t *testing.T) {
 	m := up(t, "shop.yaml")
-	m.eventually("the service", func() error {
-		_, err := m.service("node1", "shop/backend", 8001)
-		return err
-	})
+	m.waitServices("shop/backend")
 	busy := m.start("shop/client", "dial", "-workers=2", "-for=5m", "-n=100000000", "10.96.1.1:8001")
 	m.eventually("top services", func() error {
 		var top struct {
@@ -25,7 +22,9 @@ func TestLook(t *testing.T) {
 				Connections   float64
 			}
 		}
-		m.top(&top, "services")
+		if err := m.top(&top, "services"); err != nil {
+			return err
+		}
 		if len(top.Rows) != 1 || top.Rows[0].Service != "shop/backend" || top.Rows[0].Port != "8001/tcp p1" || top.Rows[0].Nodes != 1 || top.Rows[0].Connections <= 0 {
 			return fmt.Errorf("got %+v", top.Rows)
 		}
@@ -38,7 +37,9 @@ func TestLook(t *testing.T) {
 				FromBytes, ToBytes float64
 			}
 		}
-		m.top(&top, "pods")
+		if err := m.top(&top, "pods"); err != nil {
+			return err
+		}
 		if len(top.Rows) != 1 || top.Rows[0].Pod != "shop/client" || top.Rows[0].Node != "node1" || top.Rows[0].FromBytes <= 0 || top.Rows[0].ToBytes <= 0 {
 			return fmt.Errorf("got %+v", top.Rows)
 		}
@@ -48,16 +49,17 @@ func TestLook(t *testing.T) {
 		t.Errorf("%d connections failed while we looked: %v", res.Failed, res.Errors)
 	}
 
-	m.mustContain(m.ctl("why", "shop/client", m.podIP("shop/backend-1", false)+":8001"), "carried   by fast_path: ")
-	m.mustContain(m.ctl("why", "shop/client", m.podIP("shop/backend-2", false)+":8001"), "carried   by stack: ")
+	m.waitCtl([]string{"why", "shop/client", m.podIP("shop/backend-1", false) + ":8001"}, "carried   by fast_path: ")
+	m.waitCtl([]string{"why", "shop/client", m.podIP("shop/backend-2", false) + ":8001"}, "carried   by stack: ")
 	m.mustContain(m.ctl("sysdump", "-o", filepath.Join(t.TempDir(), "dump.tar.gz")), ": 17 files\n")
 }
 
 // top reads the first row of one table, the largest.
-func (m *mesh) top(into any, of string) {
+func (m *mesh) top(into any, of string) error {
 	m.t.Helper()
 	out := m.ctl("top", of, "--once", "--rows=1", "-o=json")
 	if err := json.Unmarshal([]byte(out), into); err != nil {
-		m.t.Fatalf("%v in %s", err, out)
+		return fmt.Errorf("%w in %s", err, out)
 	}
+	return nil
 }

@@ -23,7 +23,7 @@ import (
 
 // patience bounds every wait: long enough for a machine that does other things,
 // and never the time that anything should take.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // A mesh is a running sandbox of one test.
 type mesh struct {
@@ -244,8 +244,8 @@ func (m *mesh) service(node, name string, port uint16) (*admin.Service, error) {
 	return nil, fmt.Errorf("%s does not know service %s", node, name)
 }
 
-// waitServices waits until both nodes know the services.
-func (m *mesh) waitServices(names ...string) {
+// waitKnown waits until both nodes know the services, with endpoints or without.
+func (m *mesh) waitKnown(names ...string) {
 	m.t.Helper()
 	for _, node := range m.Nodes() {
 		for _, name := range names {
@@ -255,6 +255,36 @@ func (m *mesh) waitServices(names ...string) {
 			})
 		}
 	}
+}
+
+// waitServices waits until clients on both nodes get through to the services.
+func (m *mesh) waitServices(names ...string) {
+	m.t.Helper()
+	for _, node := range m.Nodes() {
+		for _, name := range names {
+			m.eventually("service "+name+" on "+node, func() error {
+				s, err := m.service(node, name, 0)
+				if err != nil {
+					return err
+				}
+				return served(s)
+			})
+		}
+	}
+}
+
+// served fails for a service of which a share would be refused: a node hears of
+// services and of endpoints one after the other.
+func served(s *admin.Service) error {
+	for _, b := range s.Backends {
+		if b.Weight > 0 && len(b.Endpoints) == 0 {
+			return fmt.Errorf("%s has no endpoint", b.Backend)
+		}
+	}
+	if len(s.Backends) == 0 {
+		return errors.New("it has no backend")
+	}
+	return nil
 }
 
 // waitWeights waits until both kernels have these weights for the first port of
@@ -274,7 +304,7 @@ func (m *mesh) waitWeights(name string, want []int) {
 			if !slices.Equal(got, want) {
 				return fmt.Errorf("the weights are %v", got)
 			}
-			return nil
+			return served(s)
 		})
 	}
 }
@@ -290,8 +320,11 @@ func (m *mesh) startAgents(binary string) {
 // reasons are a node's counters by reason code.
 func (m *mesh) reasons(node string) map[string]uint64 {
 	m.t.Helper()
-	status, err := m.Agent(node).Status(m.t.Context())
-	m.must(err)
+	var status *admin.AgentStatus
+	m.eventually("the counters of "+node, func() (err error) {
+		status, err = m.Agent(node).Status(m.t.Context())
+		return err
+	})
 	counts := map[string]uint64{}
 	for _, c := range status.Reasons {
 		counts[c.Name] = c.Count
@@ -339,8 +372,15 @@ func (m *mesh) mustContain(text string, parts ...string) {
 // waitStatus waits until heddlectl status says all of these.
 func (m *mesh) waitStatus(parts ...string) {
 	m.t.Helper()
-	m.eventually("heddlectl status", func() error {
-		out := m.ctl("status")
+	m.waitCtl([]string{"status"}, parts...)
+}
+
+// waitCtl waits until heddlectl says all of these. It asks the controller and the
+// agents, of which each has its own view of a change.
+func (m *mesh) waitCtl(args []string, parts ...string) {
+	m.t.Helper()
+	m.eventually("heddlectl "+strings.Join(args, " "), func() error {
+		out := m.ctl(args...)
 		for _, part := range parts {
 			if !strings.Contains(out, part) {
 				return fmt.Errorf("%q is missing in:\n%s", part, out)

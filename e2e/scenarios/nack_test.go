@@ -57,7 +57,7 @@ func TestNack(t *testing.T) {
 		return nil
 	})
 	m.waitStatus("shop/garbage")
-	m.waitServices("shop/good", "shop/web") // good ones are taken; what was not sent again stays
+	m.waitKnown("shop/good", "shop/web") // good ones are taken; what was not sent again stays
 	m.reach("shop/client", 20, "10.96.1.2:80")
 }
 

@@ -8,7 +8,7 @@ import (
 // UDP, and everybody who asks is told why.
 func TestRefusal(t *testing.T) {
 	m := up(t, "shop.yaml", "refusal.yaml")
-	m.waitServices("shop/empty")
+	m.waitKnown("shop/empty")
 	for _, tc := range []struct {
 		name, to string
 		flags    []string
@@ -31,10 +31,9 @@ func TestRefusal(t *testing.T) {
 		})
 	}
 
-	out := m.ctl("why", "shop/client", "10.96.1.9:80")
-	m.mustContain(out, "refuse", "no_endpoint", "shop/empty")
-	m.mustContain(m.ctl("status"), "no_endpoint")
-	m.mustContain(m.ctl("describe", "service", "shop/empty"), "no_endpoint")
+	m.waitCtl([]string{"why", "shop/client", "10.96.1.9:80"}, "refuse", "no_endpoint", "shop/empty")
+	m.waitStatus("no_endpoint")
+	m.waitCtl([]string{"describe", "service", "shop/empty"}, "no_endpoint")
 
 	// It recovers by itself when an endpoint appears.
 	m.apply(`

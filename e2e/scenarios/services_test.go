@@ -11,7 +11,8 @@ import (
 // What the fields of a Service mean, seen by clients on both nodes.
 func TestServices(t *testing.T) {
 	m := up(t, "shop.yaml", "services.yaml")
-	m.waitServices("shop/web", "shop/door", "shop/sliced")
+	m.waitServices("shop/web")
+	m.waitKnown("shop/door", "shop/sliced")
 	touch, err := m.Command(t.Context(), "shop", "unready", "touch", "unready") // its probe fails from now on
 	m.must(err)
 	m.must(touch.Run())
@@ -95,7 +96,7 @@ func TestServices(t *testing.T) {
 			}
 		}
 		for _, to := range []string{"192.0.2.10:80", "10.250.0.1:30080"} {
-			m.mustContain(m.ctl("why", "shop/client", to), "not_service")
+			m.waitCtl([]string{"why", "shop/client", to}, "not_service")
 		}
 	})
 

@@ -45,8 +45,8 @@ func TestUntouched(t *testing.T) {
 		answeredBy(t, res, "backend-2:8003")
 	})
 
-	m.mustContain(m.ctl("why", "plain/client", "10.96.1.2:80"), "not_enrolled")
-	m.mustContain(m.ctl("why", "shop/client", m.podIP("shop/backend-2", false)+":8003"), "not_service")
+	m.waitCtl([]string{"why", "plain/client", "10.96.1.2:80"}, "not_enrolled")
+	m.waitCtl([]string{"why", "shop/client", m.podIP("shop/backend-2", false) + ":8003"}, "not_service")
 }
 
 // ownServer makes the namespace answer for the service's address itself.

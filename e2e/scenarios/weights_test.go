@@ -38,7 +38,7 @@ func TestWeights(t *testing.T) {
 // standard deviations of its weight.
 func (m *mesh) drawn(weights []int) bool {
 	m.t.Helper()
-	res := m.peer("shop/client", "dial", "-workers=4", "-for=3m", fmt.Sprintf("-n=%d", *connections), "10.96.1.2:80")
+	res := m.peer("shop/client", "dial", "-workers=4", "-for=10m", fmt.Sprintf("-n=%d", *connections), "10.96.1.2:80")
 	if res.Failed > 0 || res.Connections != *connections {
 		m.t.Fatalf("%d of %d connections failed: %v", res.Failed, *connections, res.Errors)
 	}

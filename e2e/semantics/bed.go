@@ -17,7 +17,7 @@ import (
 const boxName = "heddle-sem"
 
 // patience bounds every wait for the sandbox.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // The namespaces of the bed, and of each the same three pods.
 const (

@@ -52,18 +52,22 @@ func (c *Cluster) Remove(ctx context.Context, purge bool) error {
 			return err
 		}
 	}
-	return c.poll(ctx, "removal", func() (bool, string, error) {
+	err = c.poll(ctx, "removal", func() (bool, string, error) {
 		for _, o := range objects {
 			left, err := c.get(ctx, o)
 			if err != nil {
 				return false, "", err
 			}
 			if left != nil {
-				return false, manifests.Name(o) + " is still there", nil
+				return false, "waiting for the end of " + manifests.Name(o), nil
 			}
 		}
 		return true, "", nil
 	})
+	if err == nil {
+		c.progress("removal: all of it is gone")
+	}
+	return err
 }
 
 func (c *Cluster) delete(ctx context.Context, o *unstructured.Unstructured) error {

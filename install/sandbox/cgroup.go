@@ -88,6 +88,10 @@ func signalMembers(root string, sig unix.Signal) {
 	}
 }
 
+// killLimit bounds how long killed processes, and their cgroups, may take to be
+// gone: a machine with other work to do is not in a hurry.
+const killLimit = time.Minute
+
 // emptyCgroup ends every process of a cgroup: asked first, then killed.
 func emptyCgroup(ctx context.Context, root string, grace time.Duration) error {
 	if len(members(root)) == 0 {
@@ -101,7 +105,7 @@ func emptyCgroup(ctx context.Context, root string, grace time.Duration) error {
 	if os.WriteFile(filepath.Join(root, "cgroup.kill"), []byte("1"), 0) != nil {
 		signalMembers(root, unix.SIGKILL)
 	}
-	if !waitEmpty(ctx, root, 5*time.Second) {
+	if !waitEmpty(ctx, root, killLimit) {
 		return fmt.Errorf("processes %v of cgroup %s do not end, even killed: see their state in /proc/PID/status", members(root), root)
 	}
 	return nil
@@ -115,7 +119,7 @@ func waitEmpty(ctx context.Context, root string, limit time.Duration) bool {
 // cgroup stays busy for a moment after its last process was reaped.
 func removeCgroup(ctx context.Context, root string) error {
 	var last error
-	err := poll(ctx, 5*time.Second, 10*time.Millisecond, func() bool {
+	err := poll(ctx, killLimit, 10*time.Millisecond, func() bool {
 		last = nil
 		for _, dir := range subtree(root) {
 			if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {

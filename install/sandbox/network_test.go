@@ -34,7 +34,7 @@ func world(t *testing.T) *session {
 	}
 	t.Cleanup(func() {
 		x.close()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Down(ctx); err != nil {
 			t.Error(err)
@@ -105,7 +105,7 @@ func TestPodsReachEachOther(t *testing.T) {
 func dialFrom(t *testing.T, netns string, l net.Listener) netip.Addr {
 	t.Helper()
 	err := inNetns(netns, func() error {
-		conn, err := net.DialTimeout("tcp", l.Addr().String(), 2*time.Second)
+		conn, err := net.DialTimeout("tcp", l.Addr().String(), time.Minute)
 		if err == nil {
 			conn.Close()
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // probeLimit bounds how long a pod has to become ready.
-const probeLimit = 15 * time.Second
+const probeLimit = time.Minute
 
 // probe asks a container once whether it is ready, from its node, as kubelet
 // does. The node's own sockets belong to no pod and are never captured.

@@ -21,29 +21,26 @@ type Process struct {
 
 // processOf identifies a running process.
 func processOf(pid int) (*Process, error) {
-	_, started, err := readStat(pid)
+	st, err := readStat(pid)
 	if err != nil {
 		return nil, err
 	}
-	return &Process{PID: pid, Started: started}, nil
+	return &Process{PID: pid, Started: st.started}, nil
 }
 
 // Alive reports whether the process still runs. One that ended and waits for
 // its parent does not; but one whose first thread has ended does, as long as
-// another is on its way out: it still holds files and locks.
+// another is on its way out: it still holds files and locks. Once it says no, it
+// never says yes again.
 func (p *Process) Alive() bool {
 	if p == nil || p.PID <= 0 {
 		return false
 	}
-	status, started, err := readStat(p.PID)
-	if err != nil || started != p.Started || status == 'X' {
+	st, err := readStat(p.PID)
+	if err != nil || st.started != p.Started || st.status == 'X' {
 		return false
 	}
-	if status != 'Z' {
-		return true
-	}
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID))
-	return err == nil && len(threads) > 1
+	return st.status != 'Z' || st.threads > 1
 }
 
 // Signal sends a signal to the process, and to no other that has its pid by
@@ -66,20 +63,32 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// readStat reads the state letter and the start time (fields 3 and 22 of
-// /proc/PID/stat). The name in field 2 may contain anything.
-func readStat(pid int) (status byte, started uint64, err error) {
+// stat is a part of /proc/PID/stat.
+type stat struct {
+	status  byte   // field 3, the state letter of the first thread
+	threads int    // field 20
+	started uint64 // field 22, in clock ticks since the machine booted
+}
+
+// readStat reads all of it at once: threads that are listed one by one, in
+// /proc/PID/task, vanish under the reader, and take those behind them along.
+func readStat(pid int) (*stat, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
+	// The name in field 2 may contain anything.
 	_, rest, ok := cutLast(string(text), ") ")
 	fields := strings.Fields(rest)
 	if !ok || len(fields) < 20 {
-		return 0, 0, fmt.Errorf("/proc/%d/stat is not understood", pid)
+		return nil, fmt.Errorf("/proc/%d/stat is not understood", pid)
 	}
-	started, err = strconv.ParseUint(fields[19], 10, 64)
-	return fields[0][0], started, err
+	threads, err1 := strconv.Atoi(fields[17])
+	started, err2 := strconv.ParseUint(fields[19], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, fmt.Errorf("/proc/%d/stat is not understood: %w", pid, err)
+	}
+	return &stat{fields[0][0], threads, started}, nil
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {

@@ -60,8 +60,9 @@ func (x *session) bringUp(ctx context.Context, pod *corev1.Pod, p *podState, ser
 		}
 		_, err := x.s.Agent(p.Node).Announce(ctx, admin.PodRequest{
 			Namespace: p.Namespace, Name: p.Name,
-			Netns:     netnsPath(x.s.podNetns(p.Namespace, p.Name)),
-			Interface: p.interfaceName(),
+			Netns:          netnsPath(x.s.podNetns(p.Namespace, p.Name)),
+			Interface:      p.interfaceName(),
+			TimeoutSeconds: announceLimit.Seconds(),
 		})
 		if err != nil {
 			return fmt.Errorf("announce the pod, so its process was not started: %w", err)
@@ -114,6 +115,9 @@ func (x *session) runContainers(pod *corev1.Pod, p *podState, services []*corev1
 	}
 	return out, x.update(func(*state) { p.Phase = phaseRunning })
 }
+
+// announceLimit bounds how long an agent has to put a pod into the mesh.
+const announceLimit = 30 * time.Second
 
 // settle is how long a container without a readiness probe must live to count
 // as started: what cannot even read its flags is caught.

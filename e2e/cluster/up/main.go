@@ -35,12 +35,19 @@ func run() error {
 	flag.StringVar(&o.Cgroup, "cgroup", cluster.CgroupV2, "what nodes see of cgroups: v2 or hybrid")
 	flag.StringVar(&o.Proxy, "proxy", cluster.ProxyNFTables, "mode of kube-proxy: nftables, iptables or none")
 	flag.BoolVar(&o.DualStack, "dual", false, "IPv6 beside IPv4")
+	flag.BoolVar(&o.UserNamespaces, "userns", false, "run a containerd that can give pods user namespaces (hostUsers: false)")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if o.Bin, err = cluster.Build(ctx, ".", os.Stdout); err != nil || *build {
+	if o.Bin, err = cluster.Build(ctx, ".", os.Stdout); err != nil {
+		return err
+	}
+	if *build || o.UserNamespaces {
+		err = cluster.BuildContainerd(ctx, ".", os.Stdout)
+	}
+	if err != nil || *build {
 		return err
 	}
 	c, err := cluster.Up(ctx, o)
