@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -32,7 +33,7 @@ const plugins = "/usr/lib/cni"
 const ptpList = `{
   "cniVersion": "1.0.0", "name": "test",
   "plugins": [
-    {"type": "ptp", "ipMasq": false, "ipam": {"type": "host-local", "dataDir": "DATA", "ranges": [[{"subnet": "10.77.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}
+    {"type": "ptp", "ipMasq": false, "ipam": {"type": "host-local", "dataDir": "DATA", "ranges": [[{"subnet": "PREFIX0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}
   ]
 }
 `
@@ -42,6 +43,7 @@ const ptpList = `{
 type runtimeRig struct {
 	*rig
 	confDir, binDir string
+	prefix          string // of its pods' addresses: three bytes and a dot
 }
 
 func newRuntimeRig(t *testing.T) *runtimeRig {
@@ -54,7 +56,8 @@ func newRuntimeRig(t *testing.T) *runtimeRig {
 			t.Fatal(err)
 		}
 	}
-	r.conflist(strings.Replace(ptpList, "DATA", filepath.Join(dir, "ipam"), 1))
+	r.prefix = freePrefix(t)
+	r.conflist(strings.NewReplacer("DATA", filepath.Join(dir, "ipam"), "PREFIX", r.prefix).Replace(ptpList))
 	r.config.CNIConfDir, r.config.CNIBinDir = r.confDir, r.binDir
 	r.config.CNIPlugin = filepath.Join(dir, plugin.Type)
 	build := exec.Command("go", "build", "-o", r.config.CNIPlugin, "heddle.io/heddle/cmd/heddle-cni")
@@ -63,6 +66,26 @@ func newRuntimeRig(t *testing.T) *runtimeRig {
 		t.Fatalf("building the plugin: %v: %s", err, out)
 	}
 	return r
+}
+
+// freePrefix returns one to which the machine has no route. The plugin keeps a
+// route that is there already, even one to a pod of the test before, whose
+// interface is gone only when the kernel has cleaned up its namespace; the pod with
+// the same address would hear no answer then.
+func freePrefix(t *testing.T) string {
+	t.Helper()
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 256 {
+		prefix := fmt.Sprintf("10.77.%d.", (os.Getpid()+i)%256)
+		if !slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Dst != nil && strings.HasPrefix(r.Dst.IP.String(), prefix) }) {
+			return prefix
+		}
+	}
+	t.Fatal("the machine has routes to all of 10.77.0.0/16")
+	return ""
 }
 
 // conflist writes the runtime's configuration as another agent would.
@@ -158,7 +181,7 @@ func TestPluginEnrolsBeforeThePodRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, ok := r.listed("web")
-	if !ok || !p.Enrolled || len(p.Addresses) != 1 || !strings.HasPrefix(p.Addresses[0], "10.77.0.") {
+	if !ok || !p.Enrolled || len(p.Addresses) != 1 || !strings.HasPrefix(p.Addresses[0], r.prefix) {
 		t.Fatalf("when the pod may start it is %+v", p)
 	}
 	// The pod before, of the same name, ends late.
@@ -349,7 +372,7 @@ func (s *sandbox) runs() {
 func (s *sandbox) reachesNode() bool {
 	s.rig.t.Helper()
 	reached := false
-	s.Do(s.rig.t, func() { reached = errors.Is(dialOnce("10.77.0.1:9"), syscall.ECONNREFUSED) })
+	s.Do(s.rig.t, func() { reached = errors.Is(dialOnce(s.rig.prefix+"1:9"), syscall.ECONNREFUSED) })
 	return reached
 }
 
