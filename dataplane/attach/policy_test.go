@@ -186,8 +186,10 @@ func TestEjection(t *testing.T) {
 			before := [2]uint64{r.stats(bad[0]).Opened, r.stats(bad[1]).Opened}
 			failed(60)
 			more := [2]uint64{r.stats(bad[0]).Opened - before[0], r.stats(bad[1]).Opened - before[1]}
-			if min(more[0], more[1]) != 0 || max(more[0], more[1]) == 0 {
-				t.Errorf("the bad endpoints got %v of 60 connections, want one of them none and the other some", more)
+			// An endpoint is drawn eight times at most, and once in 6,561 connections all
+			// draws are the ejected one. Were it not ejected it would get twenty.
+			if min(more[0], more[1]) > 3 || max(more[0], more[1]) < 10 {
+				t.Errorf("the bad endpoints got %v of 60 connections, want one of them almost none and the other half", more)
 			}
 			if l := r.loadOf(f.family); l.Ejected != 1 {
 				t.Errorf("%d endpoints are ejected, want 1", l.Ejected)
