@@ -29,13 +29,18 @@ func (m *mesh) start(name, node, labels string, args ...string) *client {
 	return c
 }
 
-// create is start without waiting.
-func (m *mesh) create(name, node, labels string, args ...string) *client {
-	m.t.Helper()
+// arguments are what stands between the brackets of a list in YAML.
+func arguments(args []string) string {
 	quoted := make([]string, len(args))
 	for i, a := range args {
 		quoted[i] = strconv.Quote(a)
 	}
+	return strings.Join(quoted, ", ")
+}
+
+// create is start without waiting.
+func (m *mesh) create(name, node, labels string, args ...string) *client {
+	m.t.Helper()
 	m.apply(fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
@@ -46,7 +51,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - {name: peer, image: "%s", imagePullPolicy: Never, command: [/peer, %s]}
-`, name, labels, node, peerImage, strings.Join(quoted, ", ")))
+`, name, labels, node, peerImage, arguments(args)))
 	c := &client{m, name}
 	m.t.Cleanup(func() { c.remove() })
 	return c

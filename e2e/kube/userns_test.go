@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -115,10 +114,6 @@ func (m *mesh) found(pod string) error {
 // isolated starts a peer in a user namespace on node1.
 func (m *mesh) isolated(name string, args ...string) *client {
 	m.t.Helper()
-	quoted := make([]string, len(args))
-	for i, a := range args {
-		quoted[i] = strconv.Quote(a)
-	}
 	m.apply(fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
@@ -130,7 +125,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - {name: peer, image: %q, imagePullPolicy: Never, command: [/peer, %s]}
-`, name, peerImage, strings.Join(quoted, ", ")))
+`, name, peerImage, arguments(args)))
 	return &client{m, name}
 }
 
